@@ -1,0 +1,1 @@
+"""Pure functions and objects over values: no clock, no I/O, no threads."""

@@ -1,0 +1,1 @@
+"""What acts: the governor loop and, around it, plans, guards and actions."""

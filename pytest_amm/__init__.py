@@ -1,0 +1,1 @@
+"""Memory budgets, exact peaks and leak gates for pytest."""
