@@ -1,0 +1,160 @@
+"""The one table of AMM's metrics: name, kind, unit, help, attributes. Instruments, rules, dashboards, docs and tests read it.
+
+A metric of the OpenTelemetry semantic conventions carries their description word for word: another text would make a
+second HELP line beside other instrumentations. Names ending in `_ratio` have unit "1" and no other name has, because the
+translation of unit "1" differs between a scrape (nothing) and OTLP (`_ratio`); everything countable is `{annotated}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COUNTER = "counter"
+GAUGE = "gauge"
+UPDOWN = "updowncounter"
+HISTOGRAM = "histogram"
+
+PAUSE_BUCKETS_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+"""Bounds of the GC pause histogram: a young collection takes 10 us to 1 ms, a full one up to seconds (5 million objects)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One row. `attributes` are OpenTelemetry keys; Prometheus shows them with dots as underscores."""
+
+    name: str
+    kind: str
+    unit: str
+    help: str
+    attributes: tuple[str, ...] = ()
+    semconv: bool = False
+
+    @property
+    def prometheus(self) -> str:
+        """The name of the Prometheus series (a histogram's base name), by the standard translation."""
+        words = [self.name.replace(".", "_")]
+        if suffix := _UNIT_SUFFIXES.get(self.unit, ""):
+            words.append(suffix)
+        if self.kind == COUNTER:
+            words.append("total")
+        return "_".join(words)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(key.replace(".", "_") for key in self.attributes)
+
+
+_UNIT_SUFFIXES = {"By": "bytes", "s": "seconds", "By/s": "bytes_per_second"}
+
+
+def _row(name: str, kind: str, unit: str, help: str, *attributes: str, semconv: bool = False) -> Metric:
+    return Metric(name=name, kind=kind, unit=unit, help=help, attributes=attributes, semconv=semconv)
+
+
+# fmt: off
+_ROWS = (
+    # the process, by semantic conventions
+    _row("process.memory.usage", UPDOWN, "By", "The amount of physical memory in use.", semconv=True),
+    _row("process.memory.virtual", UPDOWN, "By", "The amount of committed virtual memory.", semconv=True),
+    _row("process.uptime", GAUGE, "s", "The time the process has been running.", semconv=True),
+    _row("process.paging.faults", COUNTER, "{fault}", "Number of page faults the process has made.",
+         "system.paging.fault.type", semconv=True),
+    _row("cpython.gc.collections", COUNTER, "{collection}",
+         "The number of times a generation was collected since interpreter start.", "cpython.gc.generation", semconv=True),
+    _row("cpython.gc.collected_objects", COUNTER, "{object}",
+         "The total number of objects collected inside a generation since interpreter start.",
+         "cpython.gc.generation", semconv=True),
+    _row("cpython.gc.uncollectable_objects", COUNTER, "{object}",
+         "The total number of objects which were found to be uncollectable inside a generation since interpreter start.",
+         "cpython.gc.generation", semconv=True),
+
+    # memory against its limit
+    _row("amm.memory.peak", GAUGE, "By",
+         "Largest resident set since the process started. Far above current usage: size limits by this, not by the average."),
+    _row("amm.memory.swap", GAUGE, "By", "Memory of the process in swap. Growing: latency will follow; find what is cold."),
+    _row("amm.memory.usage", GAUGE, "By",
+         "Memory held against the limit, by scope: process, tree, cgroup (working set) or host.", "scope"),
+    _row("amm.memory.limit", GAUGE, "By",
+         "Limits found, by source: policy, cgroup, rlimit_as, rlimit_data, ram. The smallest one binds.", "source"),
+    _row("amm.memory.headroom", GAUGE, "By", "Bytes left before the limit that binds. Alert on exhaustion, not on this alone."),
+    _row("amm.memory.usage_ratio", GAUGE, "1",
+         "Memory use over its limit, by scope. The worst one decides the tier; compare with the tier's threshold ratio.",
+         "scope"),
+    _row("amm.memory.tier", GAUGE, "{tier}",
+         "Pressure tier in force: 0 normal, 1 moderate, 2 high, 3 severe, 4 critical. Shed load from 3 on."),
+    _row("amm.memory.tier.active", GAUGE, "{tier}", "1 for the tier in force, 0 for the others; for state timelines.", "tier"),
+    _row("amm.memory.tier.threshold_ratio", GAUGE, "1",
+         "Usage ratio at which the tier is entered, from the policy. Rules compare with this, so a policy change needs no"
+         " rule edit.", "tier"),
+    _row("amm.memory.tier.transitions", COUNTER, "{transition}",
+         "Tier changes. Many in a short time: widen the hysteresis or the gap between tiers.", "from", "to"),
+    _row("amm.memory.tier.time", COUNTER, "s", "Time spent in each tier. Much of it above normal: raise the limit or cut use.",
+         "tier"),
+    _row("amm.memory.exhaustion", GAUGE, "s",
+         "Time until the limit is reached at the measured slope; absent while memory does not grow."),
+    _row("amm.memory.pressure.stall", COUNTER, "s",
+         "Time tasks stood still for want of memory (Linux PSI), kind some or full, scope host or cgroup. Rate above 0.1:"
+         " the machine is thrashing.", "kind", "scope"),
+    _row("amm.memory.tree.processes", GAUGE, "{process}", "Processes in the tree: this one and its descendants."),
+    _row("amm.cgroup.events", COUNTER, "{event}",
+         "memory.events of the cgroup: high (throttled), oom (limit hit), oom_kill (something was killed).", "event"),
+
+    # adaptive threshold of the anomaly rule, from the policy
+    _row("amm.anomaly.deviations", GAUGE, "{deviation}",
+         "How many median absolute deviations above the calm median the adaptive threshold stands."),
+    _row("amm.anomaly.floor_ratio", GAUGE, "1", "Lowest adaptive threshold, as a multiple of the calm median."),
+    _row("amm.anomaly.ceiling_ratio", GAUGE, "1", "Highest adaptive threshold, as a usage ratio."),
+
+    # leaks
+    _row("amm.leak.slope", GAUGE, "By/s", "Estimated growth of the series. Read it with its bounds.", "series"),
+    _row("amm.leak.slope.lower", GAUGE, "By/s", "Lower confidence bound of the growth. Above the threshold: a leak.", "series"),
+    _row("amm.leak.slope.upper", GAUGE, "By/s", "Upper confidence bound of the growth.", "series"),
+    _row("amm.leak.slope.threshold", GAUGE, "By/s", "Smallest growth that counts as a leak, from the policy.", "series"),
+    _row("amm.leak.detected", GAUGE, "{leak}", "1 while the series is judged to leak. Next: amm evidence --pid.", "series"),
+    _row("amm.leak.onset.age", GAUGE, "s", "Time since the growth began; absent while nothing leaks.", "series"),
+
+    # garbage collection
+    _row("amm.gc.pause.duration", HISTOGRAM, "s",
+         "Time the collector stopped the program, by generation. Generation 2 slow: gc.freeze() after start-up.",
+         "generation"),
+    _row("amm.gc.pause.max", GAUGE, "s", "Longest collection since the process started, by generation.", "generation"),
+    _row("amm.gc.freed", COUNTER, "By", "Resident memory that fell across full collections. Near zero: collecting more is useless."),
+
+    # caches and pools
+    _row("amm.cache.requests", COUNTER, "{request}", "Look-ups of a watched cache, result hit or miss.", "name", "result"),
+    _row("amm.cache.hit_ratio", GAUGE, "1", "Hits over look-ups since start. Low and full: larger, or not worth having.", "name"),
+    _row("amm.cache.entries", GAUGE, "{entry}", "Entries of a watched cache.", "name"),
+    _row("amm.cache.size", GAUGE, "By", "Bytes of a watched cache, where it knows them.", "name"),
+    _row("amm.cache.evictions", COUNTER, "{eviction}", "Entries pushed out. High beside misses: the cache is too small.", "name"),
+    _row("amm.pool.objects", GAUGE, "{object}", "Objects of a watched pool, state used or idle.", "name", "state"),
+    _row("amm.pool.requests", COUNTER, "{request}",
+         "Acquisitions of a watched pool, result hit (reused), miss (made new) or wait (exhausted).", "name", "result"),
+
+    # allocators and objects
+    _row("amm.allocator.memory", GAUGE, "By",
+         "Memory the allocator holds, state used or free. Much free: fragmentation, or a spike that was not given back.",
+         "allocator", "state"),
+    _row("amm.allocator.fragmentation_ratio", GAUGE, "1", "Free over held memory of the allocator. High after a trim: fragmented.",
+         "allocator"),
+    _row("amm.objects", GAUGE, "{object}", "Objects of the most numerous growing types, sampled; the rest is _other.", "type"),
+
+    # plan, actions, budgets
+    _row("amm.plan.value", GAUGE, "{value}", "Value of an adaptive setting in the tier in force.", "setting"),
+    _row("amm.actions", COUNTER, "{action}", "Actions of the governor, by outcome: freed, nothing or failed.", "action", "outcome"),
+    _row("amm.action.freed", COUNTER, "By", "Resident memory that fell across an action, as measured.", "action"),
+    _row("amm.emergency.stops", COUNTER, "{stop}", "Runs or tests stopped for want of memory. Any is worth a look."),
+    _row("amm.budget.limit", GAUGE, "By", "The memory budget set for this process tree."),
+    _row("amm.budget.usage_ratio", GAUGE, "1", "Memory of the process tree over its budget."),
+
+    # AMM itself
+    _row("amm.probe.success", GAUGE, "{probe}", "1 where the probe could read its source, else 0; the log names the cure.", "probe"),
+    _row("amm.self.cpu.time", COUNTER, "s", "CPU time AMM's own sampler has used."),
+    _row("amm.self.memory", GAUGE, "By", "Resident memory that loading and starting AMM added."),
+    _row("amm.sampler.lateness", GAUGE, "s",
+         "How late the last sample was. Seconds: C code held the GIL, and short peaks were missed."),
+    _row("amm.last_sample.timestamp", GAUGE, "s", "Unix time of the sampler's last tick. Old: the sampler is stalled."),
+)
+# fmt: on
+
+METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+"""Every metric by its OpenTelemetry name, in the order of documentation."""
