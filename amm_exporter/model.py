@@ -51,7 +51,7 @@ class ProcessMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeMemory:
-    """A process and its descendants: the sum of their resident sets (pages shared after a fork count once a process)."""
+    """A process and its descendants: the sum of their resident sets (pages shared after a fork count once each)."""
 
     rss_bytes: int
     processes: tuple[ProcessMemory, ...]
@@ -141,8 +141,8 @@ class Sample:
     """One look at memory: everything the tier was decided from.
 
     `t_seconds` is the monotonic clock (for rates), `unix_seconds` the wall clock (for people). `readings` are those the
-    policy's signal asked for, `limit` the bound of the first one. What could not be read is None and its probe is named in
-    `failed`.
+    policy's signal asked for, `limit` the bound of the first one. What could not be read is None, and its probe is
+    named in `failed`.
     """
 
     t_seconds: float

@@ -40,8 +40,8 @@ MULTIPLE_FORMS = "a multiple such as '1.5x target'"
 def parse_size(value: object) -> int:
     """Bytes from `"1536MB"`, `"1.5 GiB"`, `"64 kb"` or a whole number of bytes.
 
-    Units are read without regard to case. Raises UnitError for anything else: a missing or unknown unit on a fraction, a
-    sign, NaN, zero digits, or more than 2**63 - 1 bytes.
+    Units are read without regard to case. Raises UnitError for anything else: a missing or unknown unit on a fraction,
+    a sign, NaN, zero digits, or more than 2**63 - 1 bytes.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return _bounded(value, value)
