@@ -1,0 +1,45 @@
+"""The exact peak of a stretch of code: the kernel's high-water mark of the resident set, reset and read.
+
+Writing 5 to /proc/<pid>/clear_refs sets the mark back to the present resident set; VmHWM in /proc/<pid>/status tells it
+(proc(5)). The reset is seen by every reader of the mark in the machine, so one owner resets and others keep maxima.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from amm_exporter.probes.procfs import PROC, KeptFile, kib_field, unexpected
+
+
+class HighWaterMark:
+    """Reset, run, read. Fork-safe for the own process (`pid=None`); children are not in the mark."""
+
+    def __init__(self, pid: int | None = None, *, proc: Path = PROC) -> None:
+        base = proc / ("self" if pid is None else str(pid))
+        self._clear_refs = KeptFile(base / "clear_refs", own=pid is None, flags=os.O_WRONLY)
+        self._status = KeptFile(base / "status", own=pid is None)
+
+    @property
+    def supported(self) -> bool:
+        """Whether both files are there and may be used; a kernel without page monitoring has no clear_refs."""
+        return os.access(self._clear_refs.path, os.W_OK) and os.access(self._status.path, os.R_OK)
+
+    def reset(self) -> None:
+        """From here on the mark counts anew. Raises ProbeError where the kernel does not allow it."""
+        self._clear_refs.write(b"5")
+
+    def read_bytes(self) -> int:
+        """The largest resident set since the reset, or since the process started."""
+        raw = self._status.read(1024)  # VmHWM lies in the first 700 bytes, Groups permitting
+        peak = kib_field(raw, b"VmHWM:")
+        if peak is None:
+            raw = self._status.read(65536)
+            peak = kib_field(raw, b"VmHWM:")
+        if peak is None:
+            raise unexpected(self._status.path, raw)
+        return peak
+
+    def close(self) -> None:
+        self._clear_refs.close()
+        self._status.close()

@@ -1,0 +1,182 @@
+"""Memory of a process and of a process tree, from /proc.
+
+`ProcessProbe` and `TreeProbe` are cheap enough for every tick. What each byte is used for (smaps) is costly and not
+here; the high-water mark of a stretch of code is in `peak`, the finding of descendants in `descendants`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from amm_exporter.errors import ProbeError
+from amm_exporter.model import ProcessMemory, TreeMemory
+from amm_exporter.probes.descendants import Descendants
+from amm_exporter.probes.peak import HighWaterMark
+from amm_exporter.probes.portable import PortableProcess
+from amm_exporter.probes.procfs import (
+    PAGE_BYTES,
+    PROC,
+    KeptFile,
+    Stat,
+    keyed_number,
+    kib_field,
+    parse_stat,
+    read_once,
+    unexpected,
+    unreadable,
+)
+
+__all__ = ["HighWaterMark", "ProcessProbe", "TreeProbe"]
+
+
+class ProcessProbe:
+    """One process: the calling one (`pid=None`, also after a fork) or any other.
+
+    A kept file of /proc/<pid> belongs to that very process: when it ends, reads fail even if its pid is given out
+    again. Where the file has to be opened anew, the start time tells a successor with the same pid from the one meant.
+    """
+
+    def __init__(self, pid: int | None = None, *, proc: Path = PROC) -> None:
+        self._given_pid = pid
+        self._proc = proc
+        self._base = proc / ("self" if pid is None else str(pid))
+        self._statm = KeptFile(self._base / "statm", own=pid is None)
+        self._last: tuple[bytes, ProcessMemory] | None = None
+        self._portable: PortableProcess | None = None
+        if proc == PROC and not sys.platform.startswith("linux"):
+            self._portable = PortableProcess(pid)
+        self._start_ticks = None if pid is None or self._portable else self._stat().start_ticks
+
+    @property
+    def pid(self) -> int:
+        return os.getpid() if self._given_pid is None else self._given_pid
+
+    def rss_bytes(self) -> int:
+        """The resident set alone: the cheapest reading there is."""
+        if self._portable:
+            return self._portable.read().rss_bytes
+        raw = self._read_statm()
+        try:
+            return int(raw.split(None, 2)[1]) * PAGE_BYTES
+        except (ValueError, IndexError):
+            raise unexpected(self._statm.path, raw) from None
+
+    def read(self) -> ProcessMemory:
+        """Resident set and address space now. Raises ProbeError when the process has ended or cannot be read."""
+        if self._portable:
+            return self._portable.read()
+        raw = self._read_statm()
+        pid = self.pid
+        if self._last and self._last[0] == raw and self._last[1].pid == pid:
+            return self._last[1]  # nothing moved: a tenth of building the value again
+        try:
+            virtual, rss, _ = raw.split(None, 2)
+            memory = ProcessMemory(pid=pid, rss_bytes=int(rss) * PAGE_BYTES, virtual_bytes=int(virtual) * PAGE_BYTES)
+        except ValueError:
+            raise unexpected(self._statm.path, raw) from None
+        if memory.virtual_bytes == 0:
+            raise ProbeError(f"process {pid} has ended: it has no memory left (or it is a kernel thread)")
+        self._last = raw, memory
+        return memory
+
+    def details(self) -> ProcessMemory:
+        """The same with peak, swap and faults: four files instead of one, for once a scrape and not for every tick."""
+        if self._portable:
+            return self._portable.details()
+        memory = self.read()
+        status = read_once(self._base / "status")
+        stat = self._checked_stat()
+        return ProcessMemory(
+            pid=memory.pid,
+            rss_bytes=memory.rss_bytes,
+            virtual_bytes=memory.virtual_bytes,
+            peak_bytes=kib_field(status, b"VmHWM:"),
+            swap_bytes=kib_field(status, b"VmSwap:"),
+            minor_faults=stat.minor_faults,
+            major_faults=stat.major_faults,
+        )
+
+    def start_unix_seconds(self) -> float:
+        """When the process started, by the wall clock: boot time and start ticks (proc_pid_stat(5), field 22)."""
+        if self._portable:
+            return self._portable.start_unix_seconds()
+        boot = keyed_number(read_once(self._proc / "stat"), b"btime")
+        if boot is None:
+            raise ProbeError(f"cannot read {self._proc / 'stat'}: no line with btime")
+        return boot + self._checked_stat().start_ticks / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        self._statm.close()
+
+    def _read_statm(self) -> bytes:
+        try:
+            return self._statm.read(128)
+        except ProbeError as error:
+            self._checked_stat()  # raises with the better text when the process has ended
+            raise error
+
+    def _checked_stat(self) -> Stat:
+        stat = self._stat()
+        if self._start_ticks is not None and stat.start_ticks != self._start_ticks:
+            raise ProbeError(f"process {self._given_pid} has ended; its pid now belongs to another process")
+        return stat
+
+    def _stat(self) -> Stat:
+        path = self._base / "stat"
+        try:
+            return parse_stat(path, path.read_bytes())
+        except (FileNotFoundError, ProcessLookupError):
+            raise ProbeError(f"process {self.pid} has ended, or was never there: no {path}") from None
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+
+class TreeProbe:
+    """A process and all its descendants, resident sets summed. A page shared after a fork counts once a process."""
+
+    def __init__(self, pid: int | None = None, *, proc: Path = PROC) -> None:
+        self._given_pid = pid
+        self._proc = proc
+        self._root = ProcessProbe(pid, proc=proc)
+        self._owner = os.getpid()
+        self._descendants = Descendants(self._root.pid, proc=proc)
+        self._members: dict[int, ProcessProbe] = {}
+
+    def read(self) -> TreeMemory:
+        """All processes of the tree now, the root first. Raises ProbeError only when the root itself has gone."""
+        if self._given_pid is None and self._owner != os.getpid():
+            self._start_over()
+        root = self._root.read()
+        self._follow(self._descendants.pids())
+        processes = [root]
+        for pid, probe in list(self._members.items()):
+            try:
+                processes.append(probe.read())
+            except ProbeError:  # it ended between two looks: no news, and its children have a new parent now
+                self._members.pop(pid).close()
+                self._descendants.forget(pid)
+        return TreeMemory(rss_bytes=sum(process.rss_bytes for process in processes), processes=tuple(processes))
+
+    def close(self) -> None:
+        self._root.close()
+        self._descendants.close()
+        for probe in self._members.values():
+            probe.close()
+        self._members.clear()
+
+    def _follow(self, pids: frozenset[int]) -> None:
+        for pid in self._members.keys() - pids:
+            self._members.pop(pid).close()
+        for pid in sorted(pids - self._members.keys()):
+            try:
+                self._members[pid] = ProcessProbe(pid, proc=self._proc)
+            except ProbeError:
+                self._descendants.forget(pid)
+
+    def _start_over(self) -> None:
+        """In a forked child: its tree is another one than its parent's."""
+        self.close()
+        self._owner = os.getpid()
+        self._descendants = Descendants(self._root.pid, proc=self._proc)
