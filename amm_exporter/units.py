@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TypeVar
 
 from amm_exporter.errors import UnitError, nearest
 
 KIB, MIB, GIB, TIB = (1024**power for power in (1, 2, 3, 4))
 MAX_BYTES = 2**63 - 1
 """The largest size accepted: what a signed 64-bit kernel counter can hold."""
+
+_Factor = TypeVar("_Factor", int, float)
 
 _SIZES = {
     "B": 1,
@@ -172,7 +175,7 @@ def _seconds(seconds: float, value: object) -> float:
     raise UnitError(value, DURATION_FORMS + ", more than zero")
 
 
-def _lookup(unit: str, table: dict[str, float] | dict[str, int], value: object, forms: str) -> float | int:
+def _lookup(unit: str, table: dict[str, _Factor], value: object, forms: str) -> _Factor:
     if unit in table:
         return table[unit]
     folded = {name.lower(): factor for name, factor in table.items()}

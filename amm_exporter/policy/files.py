@@ -77,7 +77,7 @@ def _one_line(error: yaml.YAMLError) -> str:
 class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call] # types-PyYAML leaves it open
             raise yaml.constructor.ConstructorError(None, None, "aliases are not accepted", event.start_mark)
         return super().compose_node(parent, index)
 

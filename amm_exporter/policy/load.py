@@ -18,24 +18,10 @@ from amm_exporter.policy.keys import KEYS, environment_variable
 from amm_exporter.policy.values import AnomalyPolicy, LeakPolicy, Policy
 
 CONFIG_VARIABLE = "AMM_CONFIG"
-PYTEST_VARIABLES = frozenset(
-    "AMM_" + name
-    for name in [
-        "TEST_BUDGET",
-        "EMERGENCY",
-        "EMERGENCY_WARN",
-        "ON_BREACH",
-        "JSON",
-        "HTML",
-        "COMPARE",
-        "FAIL_GROWTH",
-        "HARD",
-        "ISOLATE",
-        "LEAKS",
-        "EXPORT",
-        "TOP",
-    ]
+_PYTEST_OPTIONS = (
+    "TEST_BUDGET EMERGENCY EMERGENCY_WARN ON_BREACH JSON HTML COMPARE FAIL_GROWTH HARD ISOLATE LEAKS EXPORT"
 )
+PYTEST_VARIABLES = frozenset("AMM_" + option for option in _PYTEST_OPTIONS.split(" "))
 """Variables that belong to pytest_amm's options, not to the policy: known here so that they are not called unknown."""
 _OTEL_PREFIX = "OTEL_PYTHON_"
 """`opentelemetry-instrument --amm_budget 1GB` arrives as OTEL_PYTHON_AMM_BUDGET."""
@@ -149,7 +135,7 @@ def _find_file(directory: Path) -> Path | None:
             raise PolicyError(
                 str(project),
                 "tool.amm",
-                f"there is also {yaml_file}; keep one of them, or name one by {CONFIG_VARIABLE}",
+                f"{yaml_file} is there too; keep one, or name one by {CONFIG_VARIABLE}",
             )
         if yaml_file.is_file():
             return yaml_file

@@ -118,8 +118,8 @@ class Policy:
     def _too_wide(self, low: Tier, high: Tier, gap: float, under: str) -> PolicyError:
         return self._error(
             "hysteresis",
-            f"got {format_ratio(self.hysteresis_ratio)}, wider than the gap of {format_ratio(gap)} between tiers.{low.label}"
-            f" and tiers.{high.label}{under}; use at most {format_ratio(gap)} or move the tiers apart",
+            f"got {format_ratio(self.hysteresis_ratio)}, wider than the gap of {format_ratio(gap)} between"
+            f" tiers.{low.label} and tiers.{high.label}{under}; use at most {format_ratio(gap)} or move the tiers apart",
         )
 
     def _error(self, key: str, problem: str) -> PolicyError:
