@@ -146,6 +146,22 @@ _ROWS = (
     _row("amm.budget.limit", GAUGE, "By", "The memory budget set for this process tree."),
     _row("amm.budget.usage_ratio", GAUGE, "1", "Memory of the process tree over its budget."),
 
+    # test runs: the last run of a suite, pushed by pytest --amm-export
+    _row("amm.test.peak", GAUGE, "By",
+         "Largest resident set of the process tree during a test; the tests that used most, by suite.", "suite", "test"),
+    _row("amm.test.growth", GAUGE, "By", "What a test added above its start; the same tests as amm.test.peak.", "suite", "test"),
+    _row("amm.test.run.peak", GAUGE, "By", "Largest resident set of the process tree during the run.", "suite"),
+    _row("amm.test.budget", GAUGE, "By", "Budgets of the run, kind session or test. Peaks near it: raise it or split the tests.",
+         "suite", "kind"),
+    _row("amm.test.results", GAUGE, "{test}", "Tests of the last run, by outcome: passed, failed, skipped or stopped.",
+         "suite", "outcome"),
+    _row("amm.test.breaches", GAUGE, "{breach}", "Budget breaches of the last run, kind session, test or emergency.",
+         "suite", "kind"),
+    _row("amm.test.leaks", GAUGE, "{leak}", "Leak gates of the last run, by verdict: leak, clean or unclear.", "suite", "verdict"),
+    _row("amm.test.freed", GAUGE, "By", "Resident memory that came back after the tests of the last run.", "suite"),
+    _row("amm.test.duration", GAUGE, "s", "Time the last run took.", "suite"),
+    _row("amm.test.run.timestamp", GAUGE, "s", "Unix time of the end of the last run. Old: results no longer arrive.", "suite"),
+
     # AMM itself
     _row("amm.probe.success", GAUGE, "{probe}", "1 where the probe could read its source, else 0; the log names the cure.", "probe"),
     _row("amm.self.cpu.time", COUNTER, "s", "CPU time AMM's own sampler has used."),
