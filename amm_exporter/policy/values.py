@@ -119,7 +119,8 @@ class Policy:
         return self._error(
             "hysteresis",
             f"got {format_ratio(self.hysteresis_ratio)}, wider than the gap of {format_ratio(gap)} between"
-            f" tiers.{low.label} and tiers.{high.label}{under}; use at most {format_ratio(gap)} or move the tiers apart",
+            f" tiers.{low.label} and tiers.{high.label}{under};"
+            f" use at most {format_ratio(gap)} or move the tiers apart",
         )
 
     def _error(self, key: str, problem: str) -> PolicyError:

@@ -1,0 +1,139 @@
+"""From probes to a Sample: what the policy's signal asks for, each probe isolated from the failure of another."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from amm_exporter.model import CgroupMemory, HostMemory, Limit, ProcessMemory, Reading, Sample, TreeMemory
+from amm_exporter.policy import Policy
+from amm_exporter.probes.limit import LimitProbe
+from amm_exporter.probes.pressure import PressureProbe
+from amm_exporter.probes.process import ProcessProbe, TreeProbe
+
+log = logging.getLogger("amm.control")
+
+LIMITS_EVERY_SECONDS = 1.0
+"""Limits are files that people edit: a second late is soon enough, and the walk up the cgroups costs more than a tick."""
+_T = TypeVar("_T")
+
+
+class Sampler:
+    """Takes samples of one process (the own one by default) as a policy asks for them.
+
+    A probe that fails leaves its part of the sample None, is named in `Sample.failed` and logged once until it works
+    again. `probes` says of each one whether its last read succeeded.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        pid: int | None = None,
+        *,
+        proc: Path = Path("/proc"),
+        sysfs: Path = Path("/sys/fs/cgroup"),
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._signal = policy.signal
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._process = ProcessProbe(pid, proc=proc)
+        self._tree = TreeProbe(pid, proc=proc)
+        self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs)
+        self._pressure = PressureProbe(proc=proc, cgroup_path=self._limit.pressure_path)
+        self._limits: tuple[Limit, ...] = ()
+        self._limits_at = float("-inf")
+        self.probes: dict[str, bool] = {}
+
+    def take(self) -> Sample:
+        """One look at everything. Never raises for a source that cannot be read."""
+        now = self._clock()
+        limits = self._current_limits(now)
+        process = self._try("process", self._process.read)
+        tree = self._try("tree", self._tree.read) if self._signal in ("auto", "tree") else None
+        cgroup = self._try("cgroup", self._limit.cgroup)
+        host = self._try("host", self._limit.host)
+        pressure = self._try("pressure", self._pressure.read) or ()
+        return Sample(
+            t_seconds=now,
+            unix_seconds=self._wall_clock(),
+            process=process,
+            readings=readings(self._signal, limits, process, tree, cgroup, host),
+            limit=limits[0] if limits else None,
+            limits=limits,
+            tree=tree,
+            cgroup=cgroup,
+            host=host,
+            pressure=pressure,
+            failed=frozenset(name for name, works in self.probes.items() if not works),
+        )
+
+    def details(self) -> ProcessMemory | None:
+        """Peak, swap and faults too: several files, so for a scrape and not for a tick."""
+        return self._try("process_details", self._process.details)
+
+    def start_unix_seconds(self) -> float | None:
+        return self._try("process_details", self._process.start_unix_seconds)
+
+    def close(self) -> None:
+        for probe in (self._process, self._tree, self._limit, self._pressure):
+            probe.close()
+
+    def _current_limits(self, now: float) -> tuple[Limit, ...]:
+        if now - self._limits_at >= LIMITS_EVERY_SECONDS:
+            self._limits = self._try("limit", self._limit.read) or ()
+            self._limits_at = now
+        return self._limits
+
+    def _try(self, name: str, read: Callable[[], _T]) -> _T | None:
+        try:
+            value = read()
+        except Exception as error:  # noqa: BLE001 - a broken probe must not stop the others nor the host program
+            if self.probes.get(name, True):
+                log.warning("probe %s failed, its metrics are absent until it works again: %s", name, error)
+            self.probes[name] = False
+            return None
+        if not self.probes.get(name, True):
+            log.info("probe %s works again", name)
+        self.probes[name] = True
+        return value
+
+
+def readings(
+    signal: str,
+    limits: tuple[Limit, ...],
+    process: ProcessMemory | None,
+    tree: TreeMemory | None,
+    cgroup: CgroupMemory | None,
+    host: HostMemory | None,
+) -> tuple[Reading, ...]:
+    """What is held against what. The worst reading decides the tier.
+
+    `auto`: the cgroup's working set where the cgroup has a limit; the tree's RSS where a tighter limit binds (policy,
+    RLIMIT) or the cgroup has none; and the host's own usage always.
+    """
+    limit_bytes = limits[0].size_bytes if limits else 0
+    possible: dict[str, Reading] = {}
+    if process and limit_bytes:
+        possible["process"] = Reading(scope="process", used_bytes=process.rss_bytes, limit_bytes=limit_bytes)
+    if tree and limit_bytes:
+        possible["tree"] = Reading(scope="tree", used_bytes=tree.rss_bytes, limit_bytes=limit_bytes)
+    if cgroup and (cgroup.limit_bytes or limit_bytes):
+        bound = cgroup.limit_bytes or limit_bytes
+        possible["cgroup"] = Reading(scope="cgroup", used_bytes=cgroup.working_set_bytes, limit_bytes=bound)
+    if host:
+        possible["host"] = Reading(scope="host", used_bytes=host.used_bytes, limit_bytes=host.total_bytes)
+    return tuple(possible[scope] for scope in _scopes(signal, limits, cgroup) if scope in possible)
+
+
+def _scopes(signal: str, limits: tuple[Limit, ...], cgroup: CgroupMemory | None) -> tuple[str, ...]:
+    if signal != "auto":
+        return (signal,)
+    if cgroup is None or cgroup.limit_bytes is None:
+        return ("tree", "host")
+    cgroup_binds = bool(limits) and limits[0].source == "cgroup"
+    return ("cgroup", "host") if cgroup_binds else ("cgroup", "tree", "host")
