@@ -29,6 +29,31 @@ def classify(ratio: float, current: Tier, enter_ratios: Sequence[float], hystere
     return min(current, Tier(held))
 
 
+class TierTrack:
+    """The tier in force, how often it changed and how long each one lasted; time is given, never read."""
+
+    def __init__(self, t_seconds: float) -> None:
+        self.tier = Tier.NORMAL
+        self.transitions: dict[tuple[Tier, Tier], int] = {}
+        self._since_seconds = t_seconds
+        self._seconds_in = dict.fromkeys(Tier, 0.0)
+
+    def move(self, t_seconds: float, tier: Tier) -> Tier | None:
+        """Be in `tier` from now on. The tier left behind, or None where nothing changed."""
+        if tier is self.tier:
+            return None
+        previous, self.tier = self.tier, tier
+        self._seconds_in[previous] += max(0.0, t_seconds - self._since_seconds)
+        self._since_seconds = t_seconds
+        self.transitions[previous, tier] = self.transitions.get((previous, tier), 0) + 1
+        return previous
+
+    def seconds_in(self, tier: Tier, t_seconds: float) -> float:
+        """Time spent in a tier up to now, the current stay included."""
+        current = max(0.0, t_seconds - self._since_seconds) if tier is self.tier else 0.0
+        return self._seconds_in[tier] + current
+
+
 def fill_rate(previous_rate: float, grown_bytes: int, elapsed_seconds: float) -> float:
     """Bytes per second by which memory fills: up at once with the last step, down by half a step at a time.
 
