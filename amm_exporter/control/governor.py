@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from amm_exporter.analysis.tiers import classify, fill_rate, next_pause
+from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause
 from amm_exporter.control.sampling import Sampler
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Sample, Tier, TierChange
@@ -38,7 +38,7 @@ class Governor:
                 ...
 
     `start` begins a daemon thread that samples at the policy's interval, faster as the headroom shrinks; `stop` ends it
-    and closes every file. In a forked child the governor starts anew with counters at zero: the child is another process.
+    and closes every file. A forked child is another process: the governor starts anew there, counters at zero.
 
     Args:
         policy: as `load_policy` takes it. Raises PolicyError for one that cannot be used.
@@ -66,17 +66,14 @@ class Governor:
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._tier = Tier.NORMAL
-        self._since_seconds = self._clock()
+        self._track = TierTrack(self._clock())
         self._latest: Sample | None = None
         self._rate = 0.0
         self._enter_ratios: tuple[float, ...] = ()
         self._enter_limit = 0
-        self.transitions: dict[tuple[Tier, Tier], int] = {}
         self.cpu_seconds = 0.0
         self.lateness_seconds = 0.0
         self.last_tick_unix_seconds = 0.0
-        self._seconds_in: dict[Tier, float] = dict.fromkeys(Tier, 0.0)
         self._complaints: set[str] = set()
 
     # -- for the application
@@ -84,7 +81,7 @@ class Governor:
     @property
     def tier(self) -> Tier:
         """The tier in force."""
-        return self._tier
+        return self._track.tier
 
     @property
     def latest(self) -> Sample | None:
@@ -95,7 +92,7 @@ class Governor:
         """The plan's value for a setting in the tier in force. Raises AMMError, naming the settings there are."""
         if name not in self.policy.plan:
             raise AMMError(f"the plan has no setting {name!r}; it has: {', '.join(self.policy.plan)}")
-        return self.policy.setting(name, self._tier)
+        return self.policy.setting(name, self.tier)
 
     def sample(self) -> Sample:
         """Look now, decide the tier, publish both; the same as a tick of the thread."""
@@ -121,13 +118,14 @@ class Governor:
         return _add(self._tier_listeners, listener)
 
     def start(self) -> Governor:
-        """Begin to watch. Starting twice is harmless. Raises PolicyError for thresholds out of order on this machine."""
+        """Begin to watch; twice is harmless. Raises PolicyError for thresholds out of order on this machine."""
         if self._thread is not None:
             return self
         first = self._sampler.take()
         if first.limit is not None:
             self.policy.enter_ratios(first.limit.size_bytes)
         self.sample()
+        self._stopping = threading.Event()
         self._start_thread()
         if self.gc is not None:
             self.gc.start()
@@ -171,11 +169,14 @@ class Governor:
         """How fast memory filled lately: the last step, or half the one before."""
         return self._rate
 
+    @property
+    def transitions(self) -> Mapping[tuple[Tier, Tier], int]:
+        """How often each (from, to) has happened since start."""
+        return self._track.transitions
+
     def seconds_in(self, tier: Tier) -> float:
         """Time spent in a tier since start, the current stay included."""
-        with self._lock:
-            current = self._clock() - self._since_seconds if tier is self._tier else 0.0
-            return self._seconds_in[tier] + current
+        return self._track.seconds_in(tier, self._clock())
 
     # -- the loop
 
@@ -192,7 +193,7 @@ class Governor:
     def _tick(self, pause: float) -> float:
         try:
             sample = self.sample()
-        except Exception:  # the loop outlives whatever a sample may meet
+        except Exception:  # noqa: BLE001 - the loop outlives whatever a sample may meet
             self._complain("tick", "sampling failed; trying again", exc_info=True)
             return self.policy.interval_seconds
         self.last_tick_unix_seconds = sample.unix_seconds
@@ -203,21 +204,15 @@ class Governor:
         worst, previous = sample.worst, self._latest
         self._latest = sample
         if worst is None:
-            self._complain(
-                "reading", f"signal {self.policy.signal!r} has no data on this machine; the tier stays as it is"
-            )
+            self._complain("reading", f"signal {self.policy.signal!r} has no data here; the tier stays as it is")
             return None
         self._update_rate(sample, previous)
         self._update_thresholds(sample)
-        tier = classify(worst.ratio, self._tier, self._enter_ratios, self.policy.hysteresis_ratio)
-        if tier is self._tier:
+        tier = classify(worst.ratio, self.tier, self._enter_ratios, self.policy.hysteresis_ratio)
+        left = self._track.move(sample.t_seconds, tier)
+        if left is None:
             return None
-        change = TierChange(t_seconds=sample.t_seconds, previous=self._tier, tier=tier, reading=worst)
-        self._seconds_in[self._tier] += sample.t_seconds - self._since_seconds
-        self._since_seconds, self._tier = sample.t_seconds, tier
-        key = (change.previous, tier)
-        self.transitions[key] = self.transitions.get(key, 0) + 1
-        return change
+        return TierChange(t_seconds=sample.t_seconds, previous=left, tier=tier, reading=worst)
 
     def _update_rate(self, sample: Sample, previous: Sample | None) -> None:
         if previous is None or previous.worst is None or sample.worst is None:
@@ -247,12 +242,12 @@ class Governor:
             for tier_listener in tuple(self._tier_listeners):
                 self._isolated(tier_listener, change)
         for listener in tuple(self._listeners):
-            self._isolated(listener, sample, self._tier)
+            self._isolated(listener, sample, self.tier)
 
     def _isolated(self, listener: Callable[..., object], *values: object) -> None:
         try:
             listener(*values)
-        except Exception:  # a listener must not stop the others nor the host program
+        except Exception:  # noqa: BLE001 - a listener must not stop the others nor the host program
             self._complain(f"listener {listener!r}", f"listener {listener!r} failed", exc_info=True)
 
     def _complain(self, about: str, text: str, *, exc_info: bool = False) -> None:

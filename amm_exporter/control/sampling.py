@@ -16,8 +16,6 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 
 log = logging.getLogger("amm.control")
 
-LIMITS_EVERY_SECONDS = 1.0
-"""Limits are files that people edit: a second late is soon enough, and the walk up the cgroups costs more than a tick."""
 _T = TypeVar("_T")
 
 
@@ -44,15 +42,13 @@ class Sampler:
         self._process = ProcessProbe(pid, proc=proc)
         self._tree = TreeProbe(pid, proc=proc)
         self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs)
-        self._pressure = PressureProbe(proc=proc, cgroup_path=self._limit.pressure_path)
-        self._limits: tuple[Limit, ...] = ()
-        self._limits_at = float("-inf")
+        self._pressure = PressureProbe(proc=proc, cgroup_path=self._limit.cgroup_path)
         self.probes: dict[str, bool] = {}
 
     def take(self) -> Sample:
         """One look at everything. Never raises for a source that cannot be read."""
         now = self._clock()
-        limits = self._current_limits(now)
+        limits = self._try("limit", self._read_limits) or ()
         process = self._try("process", self._process.read)
         tree = self._try("tree", self._tree.read) if self._signal in ("auto", "tree") else None
         cgroup = self._try("cgroup", self._limit.cgroup)
@@ -83,24 +79,29 @@ class Sampler:
         for probe in (self._process, self._tree, self._limit, self._pressure):
             probe.close()
 
-    def _current_limits(self, now: float) -> tuple[Limit, ...]:
-        if now - self._limits_at >= LIMITS_EVERY_SECONDS:
-            self._limits = self._try("limit", self._limit.read) or ()
-            self._limits_at = now
-        return self._limits
+    def _read_limits(self) -> tuple[Limit, ...]:
+        """The limits that could be read; a source that could not is told once and leaves the others standing."""
+        limits = self._limit.read()
+        self._note("limit_sources", "; ".join(self._limit.problems) or None)
+        return limits
 
     def _try(self, name: str, read: Callable[[], _T]) -> _T | None:
         try:
             value = read()
         except Exception as error:  # noqa: BLE001 - a broken probe must not stop the others nor the host program
-            if self.probes.get(name, True):
-                log.warning("probe %s failed, its metrics are absent until it works again: %s", name, error)
-            self.probes[name] = False
+            self._note(name, str(error))
             return None
-        if not self.probes.get(name, True):
-            log.info("probe %s works again", name)
-        self.probes[name] = True
+        self._note(name, None)
         return value
+
+    def _note(self, name: str, problem: str | None) -> None:
+        """Remember whether the probe works; a line in the log when that changes, not at every tick."""
+        worked = self.probes.get(name, True)
+        self.probes[name] = problem is None
+        if worked and problem is not None:
+            log.warning("probe %s failed, its metrics are absent until it works again: %s", name, problem)
+        elif not worked and problem is None:
+            log.info("probe %s works again", name)
 
 
 def readings(
