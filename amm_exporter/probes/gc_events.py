@@ -1,0 +1,147 @@
+"""What the garbage collector did: counts since the process started, and each pause since the probe was started.
+
+A gc callback may run anywhere, also while another thread's or library's lock is held, so it touches plain ints and
+a bounded deque only; everything else happens in `drain`, outside.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from amm_exporter.errors import ProbeError
+from amm_exporter.probes.process import ProcessProbe
+from amm_exporter.probes.procfs import PROC
+
+GENERATIONS = 3
+QUEUE_LENGTH = 4096
+"""Pauses kept between two drains. Young collections may come by the thousand a second: the oldest make room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcPause:
+    """One collection: how long the program stood still, and what was found."""
+
+    generation: int
+    seconds: float
+    collected: int
+    uncollectable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcCounts:
+    """Of one generation, since the process started (gc.get_stats)."""
+
+    generation: int
+    collections: int
+    collected: int
+    uncollectable: int
+
+
+class GcProbe:
+    """Counts need no start; pauses and freed memory are known from `start()` to `stop()`.
+
+    `freed_bytes` is the fall of the resident set around full collections: what went back to the system at once, not
+    what became free for reuse. Several probes do not disturb each other. In a forked child recording goes on, from zero.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter, proc: Path = PROC) -> None:
+        self._clock = clock
+        self._process = ProcessProbe(proc=proc)
+        self._pauses: deque[tuple[int, float, int, int]] = deque(maxlen=QUEUE_LENGTH)
+        self._began = 0.0
+        self._rss_before: int | None = None
+        self._max_seconds = [0.0] * GENERATIONS
+        self._pid = os.getpid()
+        # one bound method for good: every access to `self._on_gc` makes a new one, equal but costly to look for
+        self._callback = self._on_gc
+        self._recorded_count = self._drained_count = 0
+        self.freed_bytes = 0
+
+    @property
+    def started(self) -> bool:
+        return self._callback in gc.callbacks
+
+    def start(self) -> None:
+        if not self.started:
+            self._began = 0.0
+            gc.callbacks.append(self._callback)
+
+    def stop(self) -> None:
+        """Take the callback out again; what was recorded can still be drained."""
+        if self.started:
+            gc.callbacks.remove(self._callback)
+        self._process.close()
+
+    def drain(self) -> list[GcPause]:
+        """The pauses since the last call, oldest first; at most QUEUE_LENGTH, the rest is in `dropped_count`."""
+        if self._pid != os.getpid():
+            self._forget_parent()
+        taken = []
+        for _ in range(len(self._pauses)):  # bounded: collections that this very loop sets off wait for the next call
+            generation, seconds, collected, uncollectable = self._pauses.popleft()
+            taken.append(
+                GcPause(generation=generation, seconds=seconds, collected=collected, uncollectable=uncollectable)
+            )
+        self._drained_count += len(taken)
+        return taken
+
+    @property
+    def dropped_count(self) -> int:
+        """Pauses that were never drained because newer ones took their place."""
+        return max(0, self._recorded_count - self._drained_count - len(self._pauses))
+
+    def counts(self) -> tuple[GcCounts, ...]:
+        """Youngest generation first."""
+        return tuple(
+            GcCounts(
+                generation=generation,
+                collections=stats["collections"],
+                collected=stats["collected"],
+                uncollectable=stats["uncollectable"],
+            )
+            for generation, stats in enumerate(gc.get_stats())
+        )
+
+    def max_pause_seconds(self, generation: int) -> float:
+        """The longest pause since the start of the probe; 0.0 before the first."""
+        return self._max_seconds[generation]
+
+    def _on_gc(self, phase: str, info: dict[str, int]) -> None:
+        generation = info["generation"]
+        if phase == "start":
+            if generation == 2:
+                self._rss_before = self._rss()
+            self._began = self._clock()
+            return
+        seconds = self._clock() - self._began
+        if not self._began:
+            return  # started in the middle of a collection
+        if self._pid != os.getpid():
+            self._forget_parent()
+        self._pauses.append((generation, seconds, info["collected"], info["uncollectable"]))
+        self._recorded_count += 1
+        if seconds > self._max_seconds[generation]:
+            self._max_seconds[generation] = seconds
+        if generation == 2 and self._rss_before is not None:
+            self.freed_bytes += max(0, self._rss_before - (self._rss() or self._rss_before))
+
+    def _rss(self) -> int | None:
+        """5 us twice a full collection, which itself takes a thousand times that; None where it cannot be read."""
+        try:
+            return self._process.rss_bytes()
+        except ProbeError:
+            return None
+
+    def _forget_parent(self) -> None:
+        """In a forked child: what the parent recorded is the parent's."""
+        self._pauses.clear()
+        self._max_seconds = [0.0] * GENERATIONS
+        self._recorded_count = self._drained_count = 0
+        self.freed_bytes = 0
+        self._pid = os.getpid()
