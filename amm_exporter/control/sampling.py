@@ -42,8 +42,10 @@ class Sampler:
         self._process = ProcessProbe(pid, proc=proc)
         self._tree = TreeProbe(pid, proc=proc)
         self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs)
-        self._pressure = PressureProbe(proc=proc, cgroup_path=self._limit.cgroup_path)
         self.probes: dict[str, bool] = {}
+        self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
+        if self._pressure.unavailable:
+            log.info("no pressure stall information: %s", self._pressure.unavailable)
 
     def take(self) -> Sample:
         """One look at everything. Never raises for a source that cannot be read."""
@@ -78,6 +80,11 @@ class Sampler:
     def close(self) -> None:
         for probe in (self._process, self._tree, self._limit, self._pressure):
             probe.close()
+
+    def _unified_cgroup(self) -> Path | None:
+        """Directory of the version 2 cgroup: only that version has pressure files of its own."""
+        cgroup = self._try("cgroup", self._limit.cgroup)
+        return Path(cgroup.path) if cgroup is not None and cgroup.version == 2 else None
 
     def _read_limits(self) -> tuple[Limit, ...]:
         """The limits that could be read; a source that could not is told once and leaves the others standing."""

@@ -165,7 +165,7 @@ _ROWS = (
     # AMM itself
     _row("amm.probe.success", GAUGE, "{probe}", "1 where the probe could read its source, else 0; the log names the cure.", "probe"),
     _row("amm.self.cpu.time", COUNTER, "s", "CPU time AMM's own sampler has used."),
-    _row("amm.self.memory", GAUGE, "By", "Resident memory that loading and starting AMM added."),
+    _row("amm.self.memory", GAUGE, "By", "Resident memory that starting AMM added."),
     _row("amm.sampler.lateness", GAUGE, "s",
          "How late the last sample was. Seconds: C code held the GIL, and short peaks were missed."),
     _row("amm.last_sample.timestamp", GAUGE, "s", "Unix time of the sampler's last tick. Old: the sampler is stalled."),

@@ -118,7 +118,7 @@ def _file_layer(
 ) -> Iterator[_Layer]:
     if isinstance(given, Mapping):
         return _flatten("policy", given)
-    named = given if given is not None else environ.get(CONFIG_VARIABLE) or None
+    named = given or environ.get(CONFIG_VARIABLE) or environ.get(_OTEL_PREFIX + CONFIG_VARIABLE) or None
     path = Path(named) if named is not None else _find_file(directory or Path.cwd())
     if path is None:
         return iter(())

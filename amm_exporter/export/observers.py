@@ -1,0 +1,186 @@
+"""What each metric shows: one small function a row of `names.METRICS`, from the governor's plain numbers.
+
+A function yields (value, attributes) and nothing where there is no data: an absent series, not a zero.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from amm_exporter.control.governor import Governor
+from amm_exporter.model import RAISED_TIERS, ProcessMemory, Sample, Tier
+
+Observed = tuple[float, Mapping[str, str | int]]
+Observer = Callable[["View"], Iterable[Observed]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one collection sees: the governor, one sample, and the details of the process at that moment."""
+
+    governor: Governor
+    sample: Sample
+    details: ProcessMemory | None
+    started_unix_seconds: float | None
+    self_bytes: int
+
+
+def _one(value: float | None) -> Iterator[Observed]:
+    if value is not None:
+        yield value, {}
+
+
+def _faults(view: View) -> Iterator[Observed]:
+    if view.details is not None:
+        for kind, count in (("minor", view.details.minor_faults), ("major", view.details.major_faults)):
+            if count is not None:
+                yield count, {"system.paging.fault.type": kind}
+
+
+def _gc_stat(name: str) -> Observer:
+    def observe(view: View) -> Iterator[Observed]:
+        if view.governor.gc is not None:
+            for generation, stats in enumerate(gc.get_stats()):
+                yield stats[name], {"cpython.gc.generation": generation}
+
+    return observe
+
+
+def _uptime(view: View) -> Iterator[Observed]:
+    if view.started_unix_seconds is not None:
+        yield view.sample.unix_seconds - view.started_unix_seconds, {}
+
+
+def _usage(view: View) -> Iterator[Observed]:
+    for reading in view.sample.readings:
+        yield reading.used_bytes, {"scope": reading.scope}
+
+
+def _usage_ratio(view: View) -> Iterator[Observed]:
+    for reading in view.sample.readings:
+        yield reading.ratio, {"scope": reading.scope}
+
+
+def _limits(view: View) -> Iterator[Observed]:
+    for limit in view.sample.limits:
+        yield limit.size_bytes, {"source": limit.source}
+
+
+def _headroom(view: View) -> Iterator[Observed]:
+    worst = view.sample.worst
+    return _one(worst.headroom_bytes if worst else None)
+
+
+def _tier_active(view: View) -> Iterator[Observed]:
+    for tier in Tier:
+        yield int(tier is view.governor.tier), {"tier": tier.label}
+
+
+def _tier_thresholds(view: View) -> Iterator[Observed]:
+    for tier, ratio in zip(RAISED_TIERS, view.governor.enter_ratios, strict=False):
+        yield ratio, {"tier": tier.label}
+
+
+def _transitions(view: View) -> Iterator[Observed]:
+    for (left, entered), count in tuple(view.governor.transitions.items()):
+        yield count, {"from": left.label, "to": entered.label}
+
+
+def _tier_time(view: View) -> Iterator[Observed]:
+    for tier in Tier:
+        yield view.governor.seconds_in(tier), {"tier": tier.label}
+
+
+def _stall(view: View) -> Iterator[Observed]:
+    for pressure in view.sample.pressure:
+        yield pressure.some_seconds, {"kind": "some", "scope": pressure.scope}
+        yield pressure.full_seconds, {"kind": "full", "scope": pressure.scope}
+
+
+def _exhaustion(view: View) -> Iterator[Observed]:
+    worst, rate = view.sample.worst, view.governor.fill_bytes_per_second
+    if worst and rate > 0 and math.isfinite(worst.headroom_bytes / rate):
+        yield worst.headroom_bytes / rate, {}
+
+
+def _cgroup_events(view: View) -> Iterator[Observed]:
+    cgroup = view.sample.cgroup
+    if cgroup is not None:
+        events = {"high": cgroup.high_events, "oom": cgroup.oom_events, "oom_kill": cgroup.oom_kills}
+        for event, count in events.items():
+            if count is not None:
+                yield count, {"event": event}
+
+
+def _pause_max(view: View) -> Iterator[Observed]:
+    if view.governor.gc is not None:
+        for generation in range(3):
+            yield view.governor.gc.max_pause_seconds(generation), {"generation": generation}
+
+
+def _gc_freed(view: View) -> Iterator[Observed]:
+    return _one(view.governor.gc.freed_bytes if view.governor.gc is not None else None)
+
+
+def _plan(view: View) -> Iterator[Observed]:
+    for name, ladder in view.governor.policy.plan.items():
+        value = ladder[view.governor.tier]
+        if isinstance(value, (int, float)):
+            yield value, {"setting": name}
+
+
+def _tree_bytes(view: View) -> int | None:
+    return view.sample.tree.rss_bytes if view.sample.tree else None
+
+
+def _budget_ratio(view: View) -> Iterator[Observed]:
+    budget, used = view.governor.policy.budget_bytes, _tree_bytes(view)
+    return _one(used / budget if budget and used is not None else None)
+
+
+def _probe_success(view: View) -> Iterator[Observed]:
+    for probe, works in tuple(view.governor.sampler.probes.items()):
+        yield int(works), {"probe": probe}
+
+
+OBSERVERS: dict[str, Observer] = {
+    "process.memory.usage": lambda v: _one(v.sample.process.rss_bytes if v.sample.process else None),
+    "process.memory.virtual": lambda v: _one(v.sample.process.virtual_bytes if v.sample.process else None),
+    "process.uptime": _uptime,
+    "process.paging.faults": _faults,
+    "cpython.gc.collections": _gc_stat("collections"),
+    "cpython.gc.collected_objects": _gc_stat("collected"),
+    "cpython.gc.uncollectable_objects": _gc_stat("uncollectable"),
+    "amm.memory.peak": lambda v: _one(v.details.peak_bytes if v.details else None),
+    "amm.memory.swap": lambda v: _one(v.details.swap_bytes if v.details else None),
+    "amm.memory.usage": _usage,
+    "amm.memory.limit": _limits,
+    "amm.memory.headroom": _headroom,
+    "amm.memory.usage_ratio": _usage_ratio,
+    "amm.memory.tier": lambda v: _one(int(v.governor.tier)),
+    "amm.memory.tier.active": _tier_active,
+    "amm.memory.tier.threshold_ratio": _tier_thresholds,
+    "amm.memory.tier.transitions": _transitions,
+    "amm.memory.tier.time": _tier_time,
+    "amm.memory.exhaustion": _exhaustion,
+    "amm.memory.pressure.stall": _stall,
+    "amm.memory.tree.processes": lambda v: _one(len(v.sample.tree.processes) if v.sample.tree else None),
+    "amm.cgroup.events": _cgroup_events,
+    "amm.anomaly.deviations": lambda v: _one(v.governor.policy.anomaly.deviations),
+    "amm.anomaly.floor_ratio": lambda v: _one(v.governor.policy.anomaly.floor_ratio),
+    "amm.anomaly.ceiling_ratio": lambda v: _one(v.governor.policy.anomaly.ceiling_ratio),
+    "amm.gc.pause.max": _pause_max,
+    "amm.gc.freed": _gc_freed,
+    "amm.plan.value": _plan,
+    "amm.budget.limit": lambda v: _one(v.governor.policy.budget_bytes),
+    "amm.budget.usage_ratio": _budget_ratio,
+    "amm.probe.success": _probe_success,
+    "amm.self.cpu.time": lambda v: _one(v.governor.cpu_seconds),
+    "amm.self.memory": lambda v: _one(v.self_bytes),
+    "amm.sampler.lateness": lambda v: _one(v.governor.lateness_seconds),
+    "amm.last_sample.timestamp": lambda v: _one(v.governor.last_tick_unix_seconds or None),
+}
+"""The function behind each observable metric, by its name in the table."""

@@ -1,0 +1,83 @@
+"""Start and stop: a governor, and its metrics on a MeterProvider, as one thing."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+
+from opentelemetry.metrics import MeterProvider, get_meter_provider
+
+from amm_exporter.control.governor import Governor
+from amm_exporter.errors import AMMError, ProbeError
+from amm_exporter.export.otel import Instruments, instruments_of
+from amm_exporter.policy import Policy, load_policy
+from amm_exporter.probes.process import ProcessProbe
+
+
+class Session:
+    """A running governor whose numbers show on a MeterProvider, until `stop`."""
+
+    def __init__(self, governor: Governor, instruments: Instruments, self_bytes: int) -> None:
+        self.governor = governor
+        self._instruments = instruments
+        instruments.show(governor, self_bytes)
+        _follow_forks(self)
+
+    def stop(self) -> None:
+        """End the thread, restore the gc callbacks, close the files, and let every series vanish. Twice is harmless."""
+        _SHOWN.discard(self)
+        self._instruments.show(None)
+        self.governor.stop()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(
+    policy: Policy | Mapping[str, object] | str | os.PathLike[str] | None = None,
+    *,
+    meter_provider: MeterProvider | None = None,
+    pid: int | None = None,
+) -> Session:
+    """Watch this process (or `pid`), with metrics on the MeterProvider given or the global one.
+
+    Raises PolicyError for a policy that cannot be used, AMMError where the provider already shows another session.
+    """
+    loaded = load_policy(policy)
+    before = _own_rss()
+    instruments = instruments_of(meter_provider if meter_provider is not None else get_meter_provider())
+    if instruments.shown is not None:
+        raise AMMError("AMM is already started on this MeterProvider; stop() that session before starting another")
+    governor = Governor(loaded, pid=pid).start()
+    return Session(governor, instruments, max(0, _own_rss() - before))
+
+
+def _own_rss() -> int:
+    probe = ProcessProbe()
+    try:
+        return probe.rss_bytes()
+    except ProbeError:
+        return 0
+    finally:
+        probe.close()
+
+
+# One fork handler for the module, after the governor's own: its registration comes first (see Governor.start).
+_SHOWN: weakref.WeakSet[Session] = weakref.WeakSet()
+_registered: list[bool] = []
+
+
+def _follow_forks(session: Session) -> None:
+    if hasattr(os, "register_at_fork") and not _registered:
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+        _registered.append(True)
+    _SHOWN.add(session)
+
+
+def _after_fork_in_child() -> None:
+    for session in tuple(_SHOWN):
+        session._instruments.after_fork_in_child()
