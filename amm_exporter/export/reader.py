@@ -1,0 +1,108 @@
+"""The metric reader behind `OTEL_METRICS_EXPORTER=amm`: all that a MeterProvider holds, served to Prometheus.
+
+How families are written is exposition.py's, how a MeterProvider's data become families translate.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
+
+from amm_exporter.errors import AMMError
+from amm_exporter.export.exposition import Family, negotiate, render
+from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT, Server
+from amm_exporter.export.translate import Translator
+
+log = logging.getLogger("amm.export")
+
+HOST_VARIABLE = "OTEL_EXPORTER_PROMETHEUS_HOST"
+PORT_VARIABLE = "OTEL_EXPORTER_PROMETHEUS_PORT"
+
+
+class AMMMetricReader(MetricReader):
+    """Serves a MeterProvider's metrics, the application's own among them, as Prometheus text.
+
+    Without arguments it takes its address from the environment, as the OpenTelemetry SDK makes it. An address that
+    cannot be had is logged, never raised: metrics must not keep a program from starting.
+
+    Args:
+        host: the name or address to listen on; default OTEL_EXPORTER_PROMETHEUS_HOST, else localhost.
+        port: default OTEL_EXPORTER_PROMETHEUS_PORT, else 9464; 0 takes any that is free.
+        web_config: path of a web configuration file (TLS, basic auth).
+        serve: whether to open the address at all; `render()` works without.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        web_config: str | os.PathLike[str] | None = None,
+        serve: bool = True,
+        *,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        super().__init__()
+        self._translator = Translator()
+        self._received = threading.local()
+        self._server: Server | None = None
+        if serve:
+            self._serve(environ, host, port)
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port served, or None while nothing is."""
+        return self._server.address if self._server else None
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Content type and text of a collection made now."""
+        content_type = negotiate(accept)
+        return content_type, render(self.families(), content_type)
+
+    def families(self) -> list[Family]:
+        """The families of a collection made now; none before a MeterProvider has taken the reader."""
+        if self._collect is None:
+            return []
+        self._received.data = None
+        try:
+            self.collect()
+        except Exception:  # what was collected is still worth showing
+            log.exception("a part of the metrics could not be collected")
+        data = self._received.data
+        return self._translator.families(data) if data is not None else []
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_kwargs: Any) -> None:
+        self._received.data = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
+        """Stop serving. Nothing is left behind."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+    def _serve(self, environ: Mapping[str, str], host: str | None, port: int | None) -> None:
+        try:
+            server = Server(self.render, *address_from(environ, host, port))
+            server.start()
+            self._server = server
+        except AMMError as error:
+            log.error("metrics are not served: %s", error)
+
+
+def address_from(environ: Mapping[str, str], host: str | None = None, port: int | None = None) -> tuple[str, int]:
+    """Host and port: as given, else from the environment, else the defaults. AMMError for a port that is none."""
+    if host is None:
+        host = environ.get(HOST_VARIABLE) or DEFAULT_HOST
+    if port is None:
+        port = _port(environ.get(PORT_VARIABLE) or str(DEFAULT_PORT))
+    return host, port
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
+        return int(text)
+    raise AMMError(f"{PORT_VARIABLE}: got {text!r}; expected a port from 0 to 65535")
