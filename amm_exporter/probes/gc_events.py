@@ -47,7 +47,7 @@ class GcProbe:
     """Counts need no start; pauses and freed memory are known from `start()` to `stop()`.
 
     `freed_bytes` is the fall of the resident set around full collections: what went back to the system at once, not
-    what became free for reuse. Several probes do not disturb each other. In a forked child recording goes on, from zero.
+    what became free for reuse. Several probes do not disturb each other. A forked child records on, from zero.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter, proc: Path = PROC) -> None:

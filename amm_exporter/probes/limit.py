@@ -145,6 +145,7 @@ class LimitProbe:
         for reader in self._readers:
             reader.close()
         self._readers, self._bound, self._bound_bytes = (), None, None
+        self._seen_membership = self._read_at = None
 
 
 def tightest_by_source(limits: list[Limit]) -> tuple[Limit, ...]:

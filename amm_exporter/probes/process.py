@@ -111,11 +111,15 @@ class ProcessProbe:
         self._statm.close()
 
     def _read_statm(self) -> bytes:
+        was_open = self._statm.is_open
         try:
-            return self._statm.read(128)
+            raw = self._statm.read(128)
         except ProbeError as error:
             self._checked_stat()  # raises with the better text when the process has ended
             raise error
+        if not was_open and self._start_ticks is not None:
+            self._checked_stat()  # opened by its path: it may be a successor's
+        return raw
 
     def _checked_stat(self) -> Stat:
         stat = self._stat()

@@ -41,6 +41,10 @@ class KeptFile:
         """The process that opened the file."""
         return self._pid
 
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
     def read(self, size: int = 4096) -> bytes:
         """The first `size` bytes as they are now. Raises ProbeError."""
         if self._fd < 0 or (self._own and self._pid != os.getpid()):

@@ -1,0 +1,147 @@
+"""The collector as it is: every test runs real collections."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from amm_exporter.probes.gc_events import QUEUE_LENGTH, GcProbe
+
+
+@pytest.fixture
+def quiet_gc() -> Iterator[None]:
+    """No collection but those that a test asks for."""
+    enabled = gc.isenabled()
+    gc.disable()
+    yield
+    if enabled:
+        gc.enable()
+
+
+@pytest.fixture
+def probe(quiet_gc: None) -> Iterator[GcProbe]:
+    probe = GcProbe()
+    probe.start()
+    yield probe
+    probe.stop()
+
+
+def make_cycles(count: int) -> None:
+    for _ in range(count):
+        cycle: list[object] = []
+        cycle.append(cycle)
+
+
+def test_each_collection_is_one_pause_with_its_generation(probe: GcProbe) -> None:
+    for generation in (0, 1, 2, 0):
+        gc.collect(generation)
+    assert [pause.generation for pause in probe.drain()] == [0, 1, 2, 0]
+
+
+def test_a_drained_pause_is_not_told_again(probe: GcProbe) -> None:
+    gc.collect(0)
+    assert len(probe.drain()) == 1
+    assert probe.drain() == []
+
+
+def test_what_was_found_is_told(probe: GcProbe) -> None:
+    gc.collect()
+    probe.drain()
+    make_cycles(50)
+    gc.collect()
+    assert probe.drain()[0].collected == 50
+
+
+def test_a_pause_is_as_long_as_the_clock_says(quiet_gc: None) -> None:
+    times = iter([10.0, 10.25, 20.0, 20.1])
+    probe = GcProbe(clock=lambda: next(times))
+    probe.start()
+    gc.collect(1)
+    gc.collect(1)
+    probe.stop()
+    assert [pause.seconds for pause in probe.drain()] == [0.25, pytest.approx(0.1)]
+    assert (probe.max_pause_seconds(1), probe.max_pause_seconds(0)) == (0.25, 0.0)
+
+
+def test_nothing_is_recorded_after_stop_and_what_was_can_still_be_drained(probe: GcProbe) -> None:
+    gc.collect(0)
+    probe.stop()
+    gc.collect(0)
+    assert len(probe.drain()) == 1
+
+
+def test_start_and_stop_twice_leave_the_callbacks_as_they_were(quiet_gc: None) -> None:
+    before = list(gc.callbacks)
+    probe = GcProbe()
+    probe.start()
+    probe.start()
+    assert len(gc.callbacks) == len(before) + 1
+    probe.stop()
+    probe.stop()
+    assert gc.callbacks == before
+
+
+def test_two_probes_do_not_disturb_each_other(probe: GcProbe) -> None:
+    other = GcProbe()
+    other.start()
+    gc.collect(0)
+    other.stop()
+    gc.collect(0)
+    assert (len(probe.drain()), len(other.drain())) == (2, 1)
+
+
+@pytest.mark.parametrize(("collections", "dropped"), [(QUEUE_LENGTH - 1, 0), (QUEUE_LENGTH, 0), (QUEUE_LENGTH + 1, 1)])
+def test_the_queue_is_bounded_and_the_overflow_counted(probe: GcProbe, collections: int, dropped: int) -> None:
+    for _ in range(collections):
+        gc.collect(0)
+    assert probe.dropped_count == dropped
+    assert len(probe.drain()) == min(collections, QUEUE_LENGTH)
+    assert probe.dropped_count == dropped
+
+
+def test_counts_are_those_of_the_interpreter_since_it_started() -> None:
+    before = GcProbe().counts()
+    gc.collect(2)
+    after = GcProbe().counts()
+    assert [count.generation for count in after] == [0, 1, 2]
+    assert after[2].collections == before[2].collections + 1
+
+
+def test_memory_given_back_by_a_full_collection_is_counted(probe: GcProbe) -> None:
+    """Cycles that own large buffers: each buffer is a mapping of its own, which free() returns at once."""
+    for _ in range(20):
+        cycle: list[object] = [bytearray(b"x") * (1 << 20)]
+        cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert 15 << 20 <= probe.freed_bytes <= 40 << 20
+
+
+def test_a_collection_that_was_under_way_at_the_start_is_not_a_pause(quiet_gc: None) -> None:
+    probe = GcProbe()
+    probe._callback("stop", {"generation": 0, "collected": 0, "uncollectable": 0})
+    assert probe.drain() == []
+
+
+def test_a_forked_child_records_its_own_pauses_only(probe: GcProbe) -> None:
+    gc.collect(0)
+    gc.collect(0)
+    pid = os.fork()
+    if pid == 0:
+        gc.collect(1)
+        pauses = probe.drain()
+        os._exit(0 if [pause.generation for pause in pauses] == [1] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(probe.drain()) == 2
+
+
+def test_no_descriptor_is_left(quiet_gc: None) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    probe = GcProbe()
+    probe.start()
+    gc.collect()
+    probe.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
