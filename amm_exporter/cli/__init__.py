@@ -1,0 +1,63 @@
+"""The `amm` command. One file a subcommand; this one finds it, and makes AMM's errors one line, exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from amm_exporter import __version__
+from amm_exporter.errors import AMMError, did_you_mean
+
+COMMANDS = {
+    "demo": "a real workload with exporter and tiers, and a leak you can see",
+    "run": "start a program with AMM inside it, no code change; any other program from outside",
+    "serve": "export a process that already runs, from outside",
+    "check": "validate a policy on this machine",
+    "policy": "print the policy in force and where each value came from",
+}
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except AMMError as error:
+        print(f"amm: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:  # `amm policy | head`
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"amm {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise AMMError(f"unknown command {name!r}; {did_you_mean(name, COMMANDS)} (amm --help shows all)")
+    module = importlib.import_module(f"amm_exporter.cli.{name}")
+    parser = Parser(prog=f"amm {name}", description=module.__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(rest)))
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with AMM's way of saying what is wrong: one line, exit status 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override] # raises, like NoReturn
+        raise AMMError(f"{self.prog.removeprefix('amm ')}: {message}; see {self.prog} --help")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  amm {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"Adaptive memory management for Python processes.\n\n{rows}\n\namm COMMAND --help tells more of each."

@@ -1,0 +1,82 @@
+"""Running a program as a child that cannot tell it is one: its signals, its terminal, its exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from amm_exporter.cli.outside import Watch
+from amm_exporter.errors import AMMError, ProbeError
+from amm_exporter.policy import Policy
+
+_FORWARDED = {
+    signal.Signals(number)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGWINCH", "SIGCONT")
+    if (number := getattr(signal, name, None)) is not None
+}
+_FROM_KERNEL = 0x80
+"""si_code SI_KERNEL: the terminal sent it, to the child as well, which is in the same process group (sigaction(2))."""
+
+
+def run_child(executable: str, command: Sequence[str], policy: Policy, *, host: str | None, port: int | None) -> int:
+    """Start the program, watch it from outside, and end as it does."""
+    logging.getLogger("amm").addHandler(logging.NullHandler())  # stderr is the program's
+    waited_for = _FORWARDED | {signal.SIGCHLD}
+    # Blocked before any thread starts, so that every thread inherits it and only sigwaitinfo below takes them
+    signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+    watch = Watch(host=host, port=port)  # an address that cannot be had is told before the program starts
+    try:
+        pid = _spawn(executable, command, waited_for)
+        with suppress(ProbeError):  # it ended at once: nothing to watch, its status is still to come
+            watch.attach(policy, pid)
+        status = _wait(pid, waited_for)
+    finally:
+        watch.stop()
+    return _end_like(status)
+
+
+def _spawn(executable: str, command: Sequence[str], blocked: set[signal.Signals]) -> int:
+    """With the signal mask and dispositions of a program started directly."""
+    ours = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        return os.posix_spawn(
+            executable,
+            list(command),
+            os.environ,
+            setsigmask=set(ours) - blocked,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+    except OSError as error:
+        raise AMMError(f"run: {executable} cannot be executed: {error.strerror}") from error
+
+
+def _wait(pid: int, waited_for: set[signal.Signals]) -> int:
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        info = signal.sigwaitinfo(waited_for)
+        if info.si_signo != signal.SIGCHLD and info.si_code != _FROM_KERNEL:
+            with suppress(ProcessLookupError):
+                os.kill(pid, info.si_signo)
+
+
+def _end_like(status: int) -> int:
+    """The child's exit status; where a signal ended it, end by the same one, as a shell would see it."""
+    if os.WIFEXITED(status):
+        return os.WEXITSTATUS(status)
+    number = os.WTERMSIG(status)
+    sys.stdout.flush()
+    with suppress(ImportError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child's core is the one of interest
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,59 @@
+"""Print the policy in force, with the place each value came from; --explain adds what each key means and accepts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+
+from amm_exporter.cli import options
+from amm_exporter.policy import KEYS, Policy, environment_variable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--explain", action="store_true", help="document every key")
+    options.add_policy_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    policy = options.policy(arguments)
+    print(explain(policy) if arguments.explain else show(policy))
+    return 0
+
+
+def show(policy: Policy) -> str:
+    """A policy file with the same meaning: YAML, each value followed by its source."""
+    lines: list[str] = []
+    group = ""
+    for key, value in policy.settings.items():
+        parent, _, leaf = key.rpartition(".")
+        if parent and parent != group:
+            lines.append(f"{parent}:")
+        group = parent
+        text = f"{'  ' if parent else ''}{leaf}: {_yaml(value)}"
+        lines.append(f"{text:<40}  # {policy.sources[key]}")
+    return "\n".join(lines)
+
+
+def explain(policy: Policy) -> str:
+    return "\n\n".join(_paragraph(key, policy) for key in KEYS)
+
+
+def _paragraph(name: str, policy: Policy) -> str:
+    key = KEYS[name]
+    facts = {
+        "accepts": key.accepts,
+        "default": _yaml(key.default),
+        "environment": environment_variable(name),
+        "in force": f"{_yaml(policy.settings[name])} ({policy.sources[name]})",
+    }
+    body = [textwrap.fill(key.help, 100)]
+    body += [textwrap.fill(f"{label}: {text}", 100, subsequent_indent="  ") for label, text in facts.items()]
+    return f"{name}\n" + textwrap.indent("\n".join(body), "    ")
+
+
+def _yaml(value: object) -> str:
+    """Flow style on one line. JSON is YAML, and plain words need no quotes."""
+    if isinstance(value, str):
+        return value if value and value.replace("%", "").replace(".", "").isalnum() else json.dumps(value)
+    return json.dumps(value)

@@ -1,0 +1,117 @@
+"""Start a program with AMM: inside it when it is a Python program, from outside when it is any other.
+
+A Python program replaces this process, so signals and the exit status are its own. Any other program runs as a child
+that gets the signals sent here, and its exit status (or fatal signal) becomes this one's. Nothing is written to its
+stdout or stderr.
+
+    amm run -- python app.py
+    amm run --port 9500 --limit 2GB -- gunicorn -w 3 app:app
+    amm run -- ./server --flag
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from amm_exporter.cli import options
+from amm_exporter.cli.child import run_child
+from amm_exporter.errors import AMMError
+from amm_exporter.export.autostart import DIRECTORY, MARKER_VARIABLE
+from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE
+from amm_exporter.policy import Policy, environment_variable
+
+CANNOT_EXECUTE, NOT_FOUND = 126, 127
+"""The shell's exit statuses for a command that is there but not executable, and for one that is not there."""
+_PYTHON = re.compile(r"(python|pypy)\d*(\.\d+)?t?")
+_SHEBANG = re.compile(rb"#!\s*(\S+)(?:\s+(\S+))?")
+_IGNORES_PYTHONPATH = re.compile(r"-[A-Za-z]*[IES]")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_address_options(parser)
+    options.add_policy_options(parser)
+    parser.add_argument("--outside", action="store_true", help="watch from outside even if it is a Python program")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="the program")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise AMMError("run: no command; write it after two dashes, as: amm run -- python app.py")
+    policy = options.policy(arguments)  # a policy that cannot be used is told here, before anything starts
+    executable = shutil.which(command[0])
+    if executable is None:
+        return _cannot_start(command[0])
+    interpreter = None if arguments.outside else python_of(executable, command)
+    if interpreter is not None and has_amm(interpreter):
+        become(executable, command, environment(arguments, policy))
+    return run_child(executable, command, policy, host=arguments.listen, port=arguments.port)
+
+
+def python_of(executable: str, command: Sequence[str]) -> str | None:
+    """The interpreter that will run the command: itself one, or a script's; None for other programs.
+
+    Also None where the interpreter is told to ignore PYTHONPATH or the site module (-I, -E, -S).
+    """
+    if _PYTHON.fullmatch(Path(executable).name):
+        flags = []
+        for argument in command[1:]:
+            if not argument.startswith("-") or argument in ("-c", "-m", "-"):
+                break
+            flags.append(argument)
+        return None if any(_IGNORES_PYTHONPATH.match(flag) for flag in flags) else executable
+    with open(executable, "rb") as file:
+        shebang = _SHEBANG.match(file.read(256))
+    if shebang is None:
+        return None
+    program, argument = (os.fsdecode(word or b"") for word in shebang.groups())
+    if Path(program).name == "env":
+        program = shutil.which(argument) or ""
+    elif argument:
+        return None  # an interpreter with flags of its own: not worth guessing at
+    return program if _PYTHON.fullmatch(Path(program).name) else None
+
+
+def has_amm(interpreter: str) -> bool:
+    """Whether AMM can be imported there: the program may run in another environment than this command."""
+    probe = [interpreter, "-c", "import amm_exporter.export.autostart"]
+    return subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
+
+def environment(arguments: argparse.Namespace, policy: Policy) -> dict[str, str]:
+    """What makes the program start AMM: autostart first on PYTHONPATH, the flags as variables."""
+    variables = dict(os.environ)
+    path = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != str(DIRECTORY)]
+    variables["PYTHONPATH"] = os.pathsep.join([str(DIRECTORY), *path])
+    variables[MARKER_VARIABLE] = str(os.getpid())
+    for key, value in options.flags(arguments).items():
+        variables[environment_variable(key)] = value
+    if arguments.config is not None:
+        variables["AMM_CONFIG"] = os.path.abspath(arguments.config)
+    if arguments.port is not None:
+        variables[PORT_VARIABLE] = str(arguments.port)
+    if arguments.listen is not None:
+        variables[HOST_VARIABLE] = arguments.listen
+    return variables
+
+
+def become(executable: str, command: Sequence[str], variables: dict[str, str]) -> None:
+    try:
+        os.execve(executable, list(command), variables)
+    except OSError as error:
+        raise AMMError(f"run: {executable} cannot be executed: {error.strerror}") from error
+
+
+def _cannot_start(name: str) -> int:
+    import sys
+
+    there = Path(name).exists()
+    problem = "it is not executable" if there else "no such program on PATH"
+    print(f"amm: run: cannot start {name!r}: {problem}", file=sys.stderr)
+    return CANNOT_EXECUTE if there else NOT_FOUND
