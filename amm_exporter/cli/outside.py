@@ -1,4 +1,4 @@
-"""Watching a process from outside, with its metrics on an address of this one."""
+"""Watching a process (from outside, or this one) with its metrics on an address of this one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from opentelemetry.sdk.metrics import MeterProvider
 
-from amm_exporter.errors import ProbeError
+from amm_exporter.errors import AMMError, ProbeError
 from amm_exporter.export.reader import AMMMetricReader, address_from
 from amm_exporter.export.server import Server
 from amm_exporter.export.session import Session, start
@@ -27,7 +27,13 @@ class Watch:
         served_host, served_port = self._server.address
         self.url = f"http://{served_host}:{served_port}/metrics"
 
-    def attach(self, policy: Policy, pid: int) -> None:
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            raise AMMError("nothing is watched yet: attach() first")
+        return self._session
+
+    def attach(self, policy: Policy, pid: int | None = None) -> None:
         """Show this process from now on. Raises ProbeError for one that is not there."""
         self._probe = ProcessProbe(pid)
         self._session = start(policy, meter_provider=self._provider, pid=pid)

@@ -16,6 +16,8 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 
 log = logging.getLogger("amm.control")
 
+HOST_EVERY_SECONDS = 0.25
+"""A machine's memory does not move as fast as one process can, and /proc/meminfo costs as much as all the rest."""
 _T = TypeVar("_T")
 
 
@@ -43,6 +45,9 @@ class Sampler:
         self._tree = TreeProbe(pid, proc=proc)
         self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs)
         self.probes: dict[str, bool] = {}
+        self._failed: frozenset[str] = frozenset()
+        self._host: HostMemory | None = None
+        self._host_at = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
         if self._pressure.unavailable:
             log.info("no pressure stall information: %s", self._pressure.unavailable)
@@ -51,10 +56,12 @@ class Sampler:
         """One look at everything. Never raises for a source that cannot be read."""
         now = self._clock()
         limits = self._try("limit", self._read_limits) or ()
-        process = self._try("process", self._process.read)
         tree = self._try("tree", self._tree.read) if self._signal in ("auto", "tree") else None
+        process = tree.processes[0] if tree else self._try("process", self._process.read)
         cgroup = self._try("cgroup", self._limit.cgroup)
-        host = self._try("host", self._limit.host)
+        if now - self._host_at >= HOST_EVERY_SECONDS:
+            self._host, self._host_at = self._try("host", self._limit.host), now
+        host = self._host
         pressure = self._try("pressure", self._pressure.read) or ()
         return Sample(
             t_seconds=now,
@@ -67,7 +74,7 @@ class Sampler:
             cgroup=cgroup,
             host=host,
             pressure=pressure,
-            failed=frozenset(name for name, works in self.probes.items() if not works),
+            failed=self._failed,
         )
 
     def details(self) -> ProcessMemory | None:
@@ -89,7 +96,8 @@ class Sampler:
     def _read_limits(self) -> tuple[Limit, ...]:
         """The limits that could be read; a source that could not is told once and leaves the others standing."""
         limits = self._limit.read()
-        self._note("limit_sources", "; ".join(self._limit.problems) or None)
+        if self._limit.problems or not self.probes.get("limit_sources"):
+            self._note("limit_sources", "; ".join(self._limit.problems) or None)
         return limits
 
     def _try(self, name: str, read: Callable[[], _T]) -> _T | None:
@@ -98,13 +106,15 @@ class Sampler:
         except Exception as error:  # noqa: BLE001 - a broken probe must not stop the others nor the host program
             self._note(name, str(error))
             return None
-        self._note(name, None)
+        if self.probes.get(name) is not True:
+            self._note(name, None)
         return value
 
     def _note(self, name: str, problem: str | None) -> None:
         """Remember whether the probe works; a line in the log when that changes, not at every tick."""
         worked = self.probes.get(name, True)
         self.probes[name] = problem is None
+        self._failed = frozenset(probe for probe, works in self.probes.items() if not works)
         if worked and problem is not None:
             log.warning("probe %s failed, its metrics are absent until it works again: %s", name, problem)
         elif not worked and problem is None:

@@ -1,0 +1,161 @@
+"""Watch AMM at work on a real job: Python's standard library, parsed and cached under a limit made for the demo.
+
+The tier moves as the cache fills, the plan makes the cache smaller, the tier falls again. With --leak something is kept
+for ever, and no plan helps: that is what a leak looks like. Ends by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+
+from amm_exporter.cli import options
+from amm_exporter.cli.outside import Watch
+from amm_exporter.cli.workload import Index
+from amm_exporter.control.governor import Governor
+from amm_exporter.export.server import PortTakenError
+from amm_exporter.model import RAISED_TIERS, Tier, TierChange
+from amm_exporter.policy import Policy, load_policy
+from amm_exporter.probes.process import ProcessProbe
+from amm_exporter.units import DURATION_FORMS, MIB, format_duration, format_ratio, format_size, parse_duration
+
+ROOM_BYTES = 100 * MIB
+"""The demo's limit is this far above what the process uses before the job starts."""
+BAR_WIDTH = 40
+COLOURS = {Tier.NORMAL: "32", Tier.MODERATE: "36", Tier.HIGH: "33", Tier.SEVERE: "35", Tier.CRITICAL: "31"}
+PLAN = {
+    "cached_files": {"normal": 1000, "high": 40, "severe": 15, "critical": 5},
+    "batch_size": {"normal": 8, "high": 4, "severe": 2},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=_seconds, default=60.0, metavar="N", help="how long (default: 60)")
+    parser.add_argument("--leak", action="store_true", help="keep some results for ever")
+    options.add_address_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    logging.getLogger("amm").addHandler(logging.NullHandler())  # the screen tells the tier changes itself
+    policy = demo_policy()
+    watch = _open(arguments)
+    watch.attach(policy)
+    governor = watch.session.governor
+    screen = Screen(governor, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    screen.introduce(watch.url, arguments)
+    governor.on_tier(screen.tier_changed)
+    index = Index(lambda: int(governor.setting("cached_files")), leak=arguments.leak)
+    try:
+        _work(governor, index, screen, arguments.seconds)
+    except KeyboardInterrupt:
+        screen.say("stopped by Ctrl-C")
+    screen.summarise(index)
+    watch.stop()
+    return 0
+
+
+def demo_policy() -> Policy:
+    """The defaults under a limit that this process will meet within seconds."""
+    probe = ProcessProbe()
+    limit_bytes = probe.read().rss_bytes + ROOM_BYTES
+    probe.close()
+    return load_policy({"limit": limit_bytes, "signal": "process", "interval": "200ms", "plan": PLAN}, environ={})
+
+
+def _work(governor: Governor, index: Index, screen: Screen, seconds: float) -> None:
+    begun = time.monotonic()
+    next_line = begun + 1.0
+    while (now := time.monotonic()) - begun < seconds:
+        index.work(int(governor.setting("batch_size")))
+        time.sleep(0.02)  # a service at moderate load, so that the demo leaves the machine usable
+        if now >= next_line:
+            screen.line(now - begun, index)
+            next_line += 1.0
+
+
+def _open(arguments: argparse.Namespace) -> Watch:
+    """On the usual port; on any free one if that is taken and none was asked for."""
+    try:
+        return Watch(host=arguments.listen, port=arguments.port)
+    except PortTakenError:
+        if arguments.port is not None:
+            raise
+        return Watch(host=arguments.listen, port=0)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected {DURATION_FORMS}") from error
+
+
+class Screen:
+    """What the demo prints: a line a second, and one whenever the tier changes."""
+
+    def __init__(self, governor: Governor, *, colours: bool) -> None:
+        self._governor = governor
+        self._colours = colours
+        self._peak_bytes = 0
+
+    def introduce(self, url: str, arguments: argparse.Namespace) -> None:
+        policy = self._governor.policy
+        self.say(f"amm demo: {format_duration(arguments.seconds)}, limit {format_size(policy.limit_bytes or 0)}")
+        self.say("job:      parses Python's standard library and caches the results" + (", and leaks" * arguments.leak))
+        self.say(f"metrics:  {url}")
+        starts = zip(RAISED_TIERS, self._governor.enter_ratios, strict=True)
+        self.say("tiers:    " + ", ".join(f"{tier.name} from {format_ratio(ratio)}" for tier, ratio in starts))
+        self.say(" " * 22 + "memory against the limit; | marks where a tier starts")
+
+    def line(self, elapsed_seconds: float, index: Index) -> None:
+        sample = self._governor.latest
+        worst = sample.worst if sample else None
+        if worst is None:
+            return
+        self._peak_bytes = max(self._peak_bytes, worst.used_bytes)
+        leaked = f", {index.leaked} leaked" if index.leaked else ""
+        self.say(
+            f"{elapsed_seconds:4.0f}s {self._tier(self._governor.tier)} {self._bar(worst.ratio)}"
+            f" {format_ratio(worst.ratio):>6} {format_size(worst.used_bytes):>9}"
+            f"  {index.cached} cached, {format_ratio(round(index.hit_ratio, 2))} hits{leaked}"
+        )
+
+    def tier_changed(self, change: TierChange) -> None:
+        plan = ", ".join(f"{name} {self._governor.setting(name)}" for name in self._governor.policy.plan)
+        arrow = "▲" if change.tier > change.previous else "▼"
+        self.say(
+            f"      {arrow} {self._tier(change.previous).strip()} -> {self._tier(change.tier).strip()}: plan {plan}"
+        )
+
+    def summarise(self, index: Index) -> None:
+        governor = self._governor
+        time_in = ", ".join(
+            f"{tier.name} {format_duration(governor.seconds_in(tier))}"
+            for tier in Tier
+            if governor.seconds_in(tier) > 0
+        )
+        pause = max(governor.gc.max_pause_seconds(generation) for generation in range(3)) if governor.gc else 0.0
+        self.say("")
+        self.say(f"looked up {index.lookups}, parsed {index.parsed} modules ({index.definitions} definitions)")
+        self.say(f"peak {format_size(self._peak_bytes)} of {format_size(governor.policy.limit_bytes or 0)}")
+        self.say(f"time in tiers: {time_in}; {sum(governor.transitions.values())} changes")
+        self.say(f"longest garbage collection: {format_duration(pause)}")
+        self.say(f"AMM's own cost: {format_duration(governor.cpu_seconds)} of CPU for its samples")
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def _tier(self, tier: Tier) -> str:
+        return self._paint(f"{tier.name:<8}", tier)
+
+    def _bar(self, ratio: float) -> str:
+        cells = ["█" if position < ratio * BAR_WIDTH else "·" for position in range(BAR_WIDTH)]
+        for enter in self._governor.enter_ratios:
+            cells[min(BAR_WIDTH - 1, int(enter * BAR_WIDTH))] = "|"
+        return self._paint("".join(cells), self._governor.tier)
+
+    def _paint(self, text: str, tier: Tier) -> str:
+        return f"\x1b[{COLOURS[tier]}m{text}\x1b[0m" if self._colours else text
