@@ -126,17 +126,13 @@ class Screen:
     def tier_changed(self, change: TierChange) -> None:
         plan = ", ".join(f"{name} {self._governor.setting(name)}" for name in self._governor.policy.plan)
         arrow = "▲" if change.tier > change.previous else "▼"
-        self.say(
-            f"      {arrow} {self._tier(change.previous).strip()} -> {self._tier(change.tier).strip()}: plan {plan}"
-        )
+        left, entered = (self._paint(tier.name, tier) for tier in (change.previous, change.tier))
+        self.say(f"      {arrow} {left} -> {entered}: plan {plan}")
 
     def summarise(self, index: Index) -> None:
         governor = self._governor
-        time_in = ", ".join(
-            f"{tier.name} {format_duration(governor.seconds_in(tier))}"
-            for tier in Tier
-            if governor.seconds_in(tier) > 0
-        )
+        spent = {tier: governor.seconds_in(tier) for tier in Tier}
+        time_in = ", ".join(f"{tier.name} {format_duration(seconds)}" for tier, seconds in spent.items() if seconds)
         pause = max(governor.gc.max_pause_seconds(generation) for generation in range(3)) if governor.gc else 0.0
         self.say("")
         self.say(f"looked up {index.lookups}, parsed {index.parsed} modules ({index.definitions} definitions)")

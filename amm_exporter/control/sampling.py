@@ -135,17 +135,18 @@ def readings(
     RLIMIT) or the cgroup has none; and the host's own usage always.
     """
     limit_bytes = limits[0].size_bytes if limits else 0
-    possible: dict[str, Reading] = {}
-    if process and limit_bytes:
-        possible["process"] = Reading(scope="process", used_bytes=process.rss_bytes, limit_bytes=limit_bytes)
-    if tree and limit_bytes:
-        possible["tree"] = Reading(scope="tree", used_bytes=tree.rss_bytes, limit_bytes=limit_bytes)
-    if cgroup and (cgroup.limit_bytes or limit_bytes):
-        bound = cgroup.limit_bytes or limit_bytes
-        possible["cgroup"] = Reading(scope="cgroup", used_bytes=cgroup.working_set_bytes, limit_bytes=bound)
-    if host:
-        possible["host"] = Reading(scope="host", used_bytes=host.used_bytes, limit_bytes=host.total_bytes)
-    return tuple(possible[scope] for scope in _scopes(signal, limits, cgroup) if scope in possible)
+    found = []
+    for scope in _scopes(signal, limits, cgroup):
+        if scope == "host":
+            used, bound = (host.used_bytes, host.total_bytes) if host else (0, 0)
+        elif scope == "cgroup":
+            used, bound = (cgroup.working_set_bytes, cgroup.limit_bytes or limit_bytes) if cgroup else (0, 0)
+        else:
+            memory = tree if scope == "tree" else process
+            used, bound = (memory.rss_bytes, limit_bytes) if memory else (0, 0)
+        if bound:
+            found.append(Reading(scope=scope, used_bytes=used, limit_bytes=bound))
+    return tuple(found)
 
 
 def _scopes(signal: str, limits: tuple[Limit, ...], cgroup: CgroupMemory | None) -> tuple[str, ...]:
