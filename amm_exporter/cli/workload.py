@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 SMALLEST_BYTES, LARGEST_BYTES = 8_000, 120_000
-LEAK_EVERY = 6
-"""With the leak on, every sixth dump made is also kept for ever, by a list that nobody reads."""
+LEAK_EVERY = 2
+"""With the leak on, every second dump made is also kept for ever, by a list that nobody reads."""
 
 
 class Index:

@@ -1,0 +1,49 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= -m pytest
+SERVERS := prometheus prometheus-alertmanager chromium
+
+.PHONY: help demo test quick lint servers changelog clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(BIN)/amm: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/amm pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[pytest,otlp]' --group dev
+	@touch $@
+
+demo: $(BIN)/amm ## a real workload under a small limit, for a minute
+	$(BIN)/amm demo $(DEMO)
+
+test: $(VENV)/.dev servers ## all tests but the slow ones
+	$(BIN)/python $(RUN) -m "not slow" $(PYTEST)
+
+quick: $(VENV)/.dev ## the unit tests
+	$(BIN)/python -m pytest tests/unit $(PYTEST)
+
+lint: $(VENV)/.dev ## what CI holds the code to
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+servers: ## the real Prometheus, Alertmanager and browser that tests use, from Debian's packages
+	@missing=; for program in prometheus promtool prometheus-alertmanager amtool chromium; do \
+	    command -v $$program >/dev/null || missing=1; done; [ -n "$$missing" ] || exit 0; \
+	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	$$root apt-get update -qq && \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVERS) >/dev/null
+
+changelog: $(VENV)/.dev ## what the next release will say
+	$(BIN)/towncrier build --draft --version next
+
+clean: ## remove the environment
+	rm -rf $(VENV) build dist
