@@ -22,6 +22,10 @@ log = logging.getLogger("amm.export")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
+CLOSE_SECONDS = 5.0
+"""The longest `close` waits: a metric's callback that hangs must not keep the program from ending."""
+
+
 class Loop:
     """A selector, timers and calls from other threads, on one daemon thread.
 
@@ -78,7 +82,7 @@ class Loop:
         """End the thread and free its descriptors. Sockets that are watched stay their owners' to close."""
         if self._thread.is_alive() and not self.on_thread:
             self.call(self._stop)
-            self._thread.join()
+            self._thread.join(CLOSE_SECONDS)
         self._stop()
         self.abandon()
 

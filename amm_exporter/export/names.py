@@ -174,3 +174,27 @@ _ROWS = (
 
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 """Every metric by its OpenTelemetry name, in the order of documentation."""
+
+# What a family of processes (prefork workers, say) shows of itself in a scrape, beside each worker's own series. Only a
+# scrape has them: by OTLP each worker is an instance of its own, and the receiver can sum.
+GROUP_METRICS: dict[str, Metric] = {
+    row.name: row
+    for row in (
+        _row("amm.group.processes", GAUGE, "{process}", "Live processes that this scrape shows."),
+        _row("amm.group.exits", COUNTER, "{process}",
+             "Processes of the group that have ended. Rising without a deploy: workers are killed or recycled."),
+        _row("amm.group.memory.usage", GAUGE, "By",
+             "Resident memory of the live processes, summed as /proc has it now. Shared pages count once a process."),
+        _row("amm.group.snapshot.age", GAUGE, "s",
+             "Age of what a worker shows, but for its memory, which is read now. Seconds: it did not answer the scrape.",
+             "process.pid"),
+    )
+}  # fmt: skip
+
+SUMMED_METRICS = (
+    "process.paging.faults", "cpython.gc.collections", "cpython.gc.collected_objects", "cpython.gc.uncollectable_objects",
+    "amm.gc.pause.duration", "amm.gc.freed", "amm.cache.requests", "amm.cache.evictions", "amm.pool.requests",
+    "amm.actions", "amm.action.freed", "amm.emergency.stops", "amm.self.cpu.time",
+)  # fmt: skip
+"""Those of METRICS that a group shows once more, summed over all its processes ever, as `amm_group_*`. What describes the
+machine or the cgroup is not among them: the same seconds of pressure seen by four workers are no more than one saw."""

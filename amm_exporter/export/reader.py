@@ -14,9 +14,11 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 
 from amm_exporter.errors import AMMError
-from amm_exporter.export.exposition import Family, negotiate, render
-from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT, Server
-from amm_exporter.export.translate import Translator
+from amm_exporter.export.exposition import COUNTER, Family, negotiate, render
+from amm_exporter.export.forks import begin_anew, follow_forks, ignore_forks, observables
+from amm_exporter.export.node import Node
+from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT
+from amm_exporter.export.translate import Translator, family_name
 
 log = logging.getLogger("amm.export")
 
@@ -49,22 +51,24 @@ class AMMMetricReader(MetricReader):
         super().__init__()
         self._translator = Translator()
         self._received = threading.local()
-        self._server: Server | None = None
+        self._node: Node | None = None
         if serve:
             self._serve(environ, host, port)
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host and port served, or None while nothing is."""
-        return self._server.address if self._server else None
+        """Host and port where this process's metrics are served, by itself or a sibling; None where they are not."""
+        return self._node.address if self._node else None
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
-        """Content type and text of a collection made now."""
+        """Content type and text of a collection made now: of this process, and of its siblings where it has some."""
+        if self._node is not None:
+            return self._node.render(accept)
         content_type = negotiate(accept)
         return content_type, render(self.families(), content_type)
 
     def families(self) -> list[Family]:
-        """The families of a collection made now; none before a MeterProvider has taken the reader."""
+        """The families of this process, collected now; none before a MeterProvider has taken the reader."""
         if self._collect is None:
             return []
         self._received.data = None
@@ -79,18 +83,28 @@ class AMMMetricReader(MetricReader):
         self._received.data = metrics_data
 
     def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
-        """Stop serving. Nothing is left behind."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
+        """Stop serving. Nothing is left behind; a sibling takes over the port."""
+        node, self._node = self._node, None
+        if node is not None:
+            ignore_forks(node)
+            node.close()
 
     def _serve(self, environ: Mapping[str, str], host: str | None, port: int | None) -> None:
         try:
-            server = Server(self.render, *address_from(environ, host, port))
-            server.start()
-            self._server = server
+            node = Node(*address_from(environ, host, port), self.families, inherit=self._begin_anew)
+            node.start()
         except AMMError as error:
             log.error("metrics are not served: %s", error)
+            return
+        self._node = node
+        follow_forks(node)
+
+    def _begin_anew(self) -> frozenset[str]:
+        consumer = getattr(self._collect, "__self__", None)
+        if consumer is None:
+            return frozenset()
+        begin_anew(consumer, self)
+        return frozenset(family_name(name, unit, COUNTER) for name, unit in observables(consumer))
 
 
 def address_from(environ: Mapping[str, str], host: str | None = None, port: int | None = None) -> tuple[str, int]:

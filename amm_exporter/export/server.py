@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ SWEEP_SECONDS = 0.5
 
 Render = Callable[[str], tuple[str, bytes]]
 Handler = Callable[[Request], Response]
+Address = tuple[socket.AddressFamily, str]
 Authorize = Callable[[Request], Response | None]
 
 
@@ -84,6 +85,7 @@ class Server:
         self._tls = tls
         self._max_connections = max_connections
         self.deadline_seconds, self.idle_seconds = deadline_seconds, idle_seconds
+        self._addresses: list[Address] = []
         self._given_loop = loop
         self._own_loop: Loop | None = None
         self.clock = clock
@@ -93,7 +95,8 @@ class Server:
 
     def start(self) -> None:
         """Bind and serve. Raises AMMError (PortTakenError) when the address cannot be had."""
-        self._listeners = listen(self._host, self._port)
+        self._addresses = self._addresses or addresses_of(self._host, self._port)
+        self._listeners = listen(self._host, self._port, self._addresses)
         if self._given_loop is not None:
             self._given_loop.call(self._watch)
             return
@@ -211,12 +214,10 @@ class Server:
             self._loop.later(SWEEP_SECONDS, self._sweep)
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address of `host` (localhost is two), all on one port. The first one must succeed."""
-    if not 0 <= port <= 65535:
-        raise AMMError(f"cannot listen on port {port}; expected 0 to 65535")
+def listen(host: str, port: int, addresses: Iterable[Address]) -> list[socket.socket]:
+    """Listening sockets on every address of a host (localhost is two), all on one port. The first one must succeed."""
     listeners: list[socket.socket] = []
-    for family, address in _addresses(host, port):
+    for family, address in addresses:
         try:
             listeners.append(_listener(family, (address, listeners[0].getsockname()[1] if listeners else port)))
         except OSError as error:
@@ -228,7 +229,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+def addresses_of(host: str, port: int) -> list[Address]:
+    """The addresses of a host name, IPv4 first."""
+    if not 0 <= port <= 65535:
+        raise AMMError(f"cannot listen on port {port}; expected 0 to 65535")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError, OverflowError) as error:

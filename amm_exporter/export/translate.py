@@ -100,13 +100,16 @@ def _add_target(found: dict[str, Family], attributes: Mapping[str, object]) -> N
 
 def family_of(metric: Metric) -> Family:
     """The family a metric belongs to, without series."""
-    kind = _kind(metric)
-    name, unit = prometheus_name(metric.name), prometheus_unit(metric.unit or "")
+    kind, unit = _kind(metric), metric.unit or ""
+    return Family(family_name(metric.name, unit, kind), kind, metric.description or "", prometheus_unit(unit))
+
+
+def family_name(name: str, unit: str, kind: str) -> str:
+    """The name of an instrument's family: with its unit, and without the `_total` of a counter's series."""
+    name, suffix = prometheus_name(name), prometheus_unit(unit)
     if kind == COUNTER:
         name = name.removesuffix("_total")
-    if unit and not name.endswith(f"_{unit}"):
-        name = f"{name}_{unit}"
-    return Family(name, kind, metric.description or "", unit)
+    return f"{name}_{suffix}" if suffix and not name.endswith(f"_{suffix}") else name
 
 
 def _kind(metric: Metric) -> str:

@@ -1,0 +1,351 @@
+"""The family of processes behind one address: who lives, what each shows, what the dead leave. A directory on disk.
+
+One private directory for each address and user. In it, for each process, a datagram socket (a process lives as long as
+sending to it is not refused: the kernel's own word, no pid to be mistaken) and its last snapshot; and the book, where
+the sums of the dead are kept, so that they survive whoever serves. A file lock orders those who write the book.
+
+What the files say is snapshot.py's, what is shown of it group.py's; who serves is decided in node.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from amm_exporter.errors import AMMError
+from amm_exporter.export.exposition import Family
+from amm_exporter.export.group import Worker, add_to, together
+from amm_exporter.export.snapshot import Book, Snapshot, dump_book, dump_snapshot, load_book, load_snapshot
+
+log = logging.getLogger("amm.export")
+
+ANSWER_SECONDS = 0.2
+"""How long a scrape waits for the snapshots of the others; then it shows their last ones."""
+LOCK_SECONDS = 1.0
+LOCK_RETRY_SECONDS = 0.002
+MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path is 108 bytes with its end
+ASK = b"publish"
+
+
+class FamilyError(AMMError):
+    """The family's directory cannot be used; the process shows only itself."""
+
+
+class FamilyMember:
+    """This process among those that share an address. `join` to be seen, `leave` to hand one's counters over.
+
+    Not safe for threads: node.py calls it under its lock.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._clock, self._wall_clock = clock, wall_clock
+        self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.socket: socket.socket | None = None
+        self.published_at = float("-inf")
+
+    def join(self) -> None:
+        """Appear in the directory. The first one there clears away what an earlier family left."""
+        with self._locked():
+            if not self._live_others():
+                self._clear()
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                sock.bind(str(self._path(self.name, "sock")))
+            except OSError as error:
+                sock.close()
+                raise FamilyError(f"cannot join the processes at {self._directory}: {error}") from error
+            sock.setblocking(False)
+            self.socket = sock
+
+    def leave(self, families: Iterable[Family]) -> None:
+        """Add this process's counters to the sums of the dead and vanish; the last one takes the directory along."""
+        self.abandon()
+        with self._locked():
+            if not self._live_others():
+                self._clear()
+                with suppress(OSError):
+                    self._path("lock").unlink()
+                    self._directory.rmdir()
+                return
+            book = self._read_book()
+            self._fold(book, {self.name: Snapshot(unix_seconds=self._wall_clock(), families=tuple(families))})
+
+    def abandon(self) -> None:
+        """Close the descriptor alone: in a forked child it is a copy, and the parent goes on."""
+        sock, self.socket = self.socket, None
+        if sock is not None:
+            sock.close()
+
+    def has_company(self) -> bool:
+        """Whether others have been seen: then snapshots are worth their cost."""
+        return bool(self._others()) or self._path("book").exists()
+
+    def publish(self, families: Iterable[Family]) -> None:
+        """Leave a snapshot for whoever scrapes next; it replaces the last one as a whole."""
+        snapshot = Snapshot(unix_seconds=self._wall_clock(), families=tuple(families))
+        self._replace(self._path(self.name, "snap"), dump_snapshot(snapshot))
+        self.published_at = self._clock()
+
+    def answer(self, publish: Callable[[], None]) -> None:
+        """Read what has been asked; publish once for all of it, and tell those who asked."""
+        askers = list(self._askers())
+        if askers and self.socket is not None:
+            publish()
+            for asker in askers:
+                with suppress(OSError):  # it may not wait any more
+                    self.socket.sendto(self.name.encode(), asker)
+
+    def ask_others(self) -> None:
+        """Have the others publish, without waiting: their sums shall outlive them from now on."""
+        self._ask(self._others(), 0.0)
+
+    def gather(self, own: list[Family]) -> list[Family] | None:
+        """The families of the whole group, fresh ones of whoever answers in time; None when this process is alone."""
+        others = self._others()
+        if not others and not self._path("book").exists():
+            return None
+        dead = self._ask(others, ANSWER_SECONDS)
+        with self._locked():
+            self.publish(own)  # before it is shown: a sum must not fall when this process dies
+            book = self._bury(dead)
+            workers = [self._worker(os.getpid(), own), *self._live_workers(dead)]
+            if len(workers) > 1 and not book.labelled:
+                book.labelled = True
+                self._write_book(book)
+        return together(workers, book.totals, book.exited_count, labelled=book.labelled)
+
+    def tidy(self) -> None:
+        """Bury the dead although nobody scrapes."""
+        dead = self._ask(self._others(), None)
+        if dead:
+            with self._locked():
+                self._bury(dead)
+
+    # -- the others
+
+    def _others(self) -> list[str]:
+        try:
+            names = [entry.removesuffix(".sock") for entry in os.listdir(self._directory) if entry.endswith(".sock")]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if name != self.name)
+
+    def _live_others(self) -> list[str]:
+        others = self._others()
+        dead = self._ask(others, None)
+        return [name for name in others if name not in dead]
+
+    def _askers(self) -> Iterator[str]:
+        while self.socket is not None:
+            try:
+                message, asker = self.socket.recvfrom(64)
+            except BlockingIOError:
+                return
+            if message == ASK:
+                yield asker
+
+    def _ask(self, names: list[str], wait_seconds: float | None) -> set[str]:
+        """Ask each to publish, wait for their answers, return who is dead. With None, only look who is dead."""
+        if not names:
+            return set()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind("")  # an address that is no file: Linux picks one and forgets it (unix(7), autobind)
+            sock.setblocking(False)
+            dead = {name for name in names if not self._reaches(sock, name, asking=wait_seconds is not None)}
+            waiting = set(names) - dead
+            deadline = self._clock() + (wait_seconds or 0.0)
+            while waiting and (left := deadline - self._clock()) > 0:
+                sock.settimeout(left)
+                try:
+                    waiting.discard(sock.recv(128).decode("ascii", "replace"))
+                except TimeoutError:
+                    break
+        return dead
+
+    def _reaches(self, sock: socket.socket, name: str, *, asking: bool) -> bool:
+        path = str(self._path(name, "sock"))
+        try:
+            if asking:
+                sock.sendto(ASK, path)
+            else:
+                sock.connect(path)  # refused like a message, and wakes nobody
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # its queue is full: it lives, and is busy
+        return True
+
+    def _live_workers(self, dead: set[str]) -> Iterator[Worker]:
+        for name in self._others():
+            if name in dead:
+                continue
+            snapshot = self._read_snapshot(name)
+            pid = int(name.partition("-")[0])
+            if snapshot is None:
+                yield self._worker(pid, ())
+            else:
+                yield self._worker(pid, snapshot.families, max(0.0, self._wall_clock() - snapshot.unix_seconds))
+
+    def _worker(self, pid: int, families: Iterable[Family], age_seconds: float = 0.0) -> Worker:
+        return Worker(pid=pid, families=tuple(families), age_seconds=age_seconds, rss_bytes=resident_bytes(pid))
+
+    # -- the dead
+
+    def _bury(self, dead: Iterable[str]) -> Book:
+        """Fold the dead into the book, under the lock; returns the book."""
+        book = self._read_book()
+        for name in book.folded:  # whoever folded these may have died before it removed their files
+            self._remove(name)
+        gone = {name: self._read_snapshot(name) for name in dead if self._path(name, "sock").exists()}
+        fresh = {name: snapshot for name, snapshot in gone.items() if name not in book.folded}
+        if fresh:
+            self._fold(book, fresh)
+        return book
+
+    def _fold(self, book: Book, gone: Mapping[str, Snapshot | None]) -> None:
+        # Written as a whole with the names that are in it: a crash before their files are gone folds nobody twice.
+        for snapshot in gone.values():
+            add_to(book.totals, snapshot.families if snapshot else ())
+        book.exited_count += len(gone)
+        book.folded = list(gone)
+        self._write_book(book)
+        for name in gone:
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        for suffix in ("sock", "snap", "tmp"):
+            self._path(name, suffix).unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        for entry in self._directory.iterdir():
+            if entry.name != "lock":
+                entry.unlink(missing_ok=True)
+
+    # -- files
+
+    def _path(self, name: str, suffix: str = "") -> Path:
+        return self._directory / (f"{name}.{suffix}" if suffix else name)
+
+    def _read_snapshot(self, name: str) -> Snapshot | None:
+        try:
+            return load_snapshot(self._path(name, "snap").read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("the snapshot of process %s cannot be read: %s", name, error)
+            return None
+
+    def _read_book(self) -> Book:
+        try:
+            return load_book(self._path("book").read_bytes())
+        except FileNotFoundError:
+            return Book()
+        except (OSError, ValueError) as error:
+            log.warning("sums of ended processes begin anew: %s", error)
+            return Book()
+
+    def _write_book(self, book: Book) -> None:
+        self._replace(self._path("book"), dump_book(book))
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        partial = self._path(self.name if path.name != "book" else "book", "tmp")
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        except OSError as error:
+            raise FamilyError(f"cannot write to {self._directory}: {error}") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the family's lock. Raises FamilyError rather than wait for a holder that has been stopped."""
+        descriptor = self._lock_descriptor()
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile shares the lock: closing would not do
+            os.close(descriptor)
+
+    def _lock_descriptor(self) -> int:
+        deadline = self._clock() + LOCK_SECONDS
+        while True:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            descriptor = self._try_lock()
+            if descriptor is not None:
+                return descriptor
+            if self._clock() >= deadline:
+                raise FamilyError(f"the lock of {self._directory} is held for more than {LOCK_SECONDS:.0f} s")
+            time.sleep(LOCK_RETRY_SECONDS)
+
+    def _try_lock(self) -> int | None:
+        """The locked descriptor, or None: held by another, or the last of the family has just removed the file."""
+        descriptor = -1
+        try:
+            descriptor = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == os.stat(self._path("lock")).st_ino:
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError as error:
+            raise FamilyError(f"cannot lock {self._directory}: {error}") from error
+        if descriptor >= 0:
+            os.close(descriptor)
+        return None
+
+
+def family_directory(host: str, port: int, environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory for an address, inside one that only this user can enter. Raises FamilyError where none is safe."""
+    name = "".join(char if char.isalnum() else "_" for char in host) or "any"
+    problems = []
+    for base in _bases(environ):
+        path = base / f"{name}-{port}"
+        if len(os.fsencode(path)) + len("/4194304-01234567.sock") > MAX_SOCKET_PATH_BYTES:
+            problems.append(f"{base} is too long a path")
+            continue
+        try:
+            _make_private(base)
+            path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            problems.append(str(error))
+        else:
+            return path
+    raise FamilyError("processes that share a port cannot find each other: " + "; ".join(problems))
+
+
+def _bases(environ: Mapping[str, str]) -> list[Path]:
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    user = f"amm-{os.geteuid()}"
+    found = [Path(runtime) / "amm"] if runtime and Path(runtime).is_dir() else []
+    return [*found, Path(tempfile.gettempdir()) / user, Path("/tmp") / user]  # the last for a TMPDIR that is too long
+
+
+def _make_private(path: Path) -> None:
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(f"{path} is not a directory that only this user can enter")
+
+
+def resident_bytes(pid: int) -> int | None:
+    """The resident set of any process of this machine now (proc_pid_statm(5)), None where it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,285 @@
+"""One process's part in serving an address: whoever has the port serves for all, the next one takes over when it dies.
+
+A node has one thread (loop.py) and does four things on it: it serves HTTP if it has the port, tries for the port if it
+has not, answers a sibling's scrape with a snapshot, and leaves one now and then for the case that it is killed. In a
+forked child it begins anew, as a sibling of its parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from amm_exporter.errors import AMMError
+from amm_exporter.export.exposition import Family, negotiate, render
+from amm_exporter.export.family import FamilyError, FamilyMember, family_directory
+from amm_exporter.export.group import Baseline, counts_anything
+from amm_exporter.export.loop import READ, Loop
+from amm_exporter.export.server import Authorize, Handler, PortTakenError, Server
+
+if TYPE_CHECKING:
+    import ssl
+
+log = logging.getLogger("amm.export")
+
+TAKEOVER_SECONDS = 1.0
+"""How often a process without the port tries for it. A failed bind costs 20 us."""
+PUBLISH_SECONDS = 15.0
+"""The longest a process with siblings goes without a snapshot: what a SIGKILL can lose of what no scrape has shown."""
+JOIN_SECONDS = 0.2
+"""How long a forked child lives before it is shown: a helper that runs for milliseconds leaves no trace of files."""
+FORK_WAIT_SECONDS = 1.0
+"""The longest a fork waits for a scrape to end: a callback that hangs must not hang the program's fork."""
+
+
+class Node:
+    """Collects with `collect()`, shows the whole family.
+
+    `inherit()` is called in a forked child, before anything else of the child runs; it returns the names of the metrics
+    whose counts the child has inherited.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        collect: Callable[[], list[Family]],
+        *,
+        inherit: Callable[[], frozenset[str]] = frozenset,
+        routes: Mapping[str, Handler] | None = None,
+        authorize: Authorize | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._host, self._port = host, port
+        self._collect, self._inherit = collect, inherit
+        self.routes: dict[str, Handler] = dict(routes or {})
+        self._authorize, self._tls = authorize, tls
+        self._baseline = Baseline()
+        self._member: FamilyMember | None = None
+        self._running = False
+        self._complained = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """State of a fresh start, here and in a forked child."""
+        self._scraping = threading.RLock()
+        self._may_scrape = threading.Event()
+        self._may_scrape.set()
+        self._held = False
+        self._loop = Loop()
+        self._server = Server(
+            self.render,
+            self._host,
+            self._port,
+            routes=self.routes,
+            authorize=self._authorize,
+            tls=self._tls,
+            loop=self._loop,
+        )
+
+    # -- life
+
+    def start(self) -> None:
+        """Serve, or stand by where a sibling does. Raises AMMError where the address cannot be had at all."""
+        if self._port != 0:
+            self._join()
+        try:
+            self._server.start()
+        except PortTakenError:
+            if not self._has_siblings():
+                self._leave()
+                self._loop.abandon()
+                raise
+        except AMMError:
+            self._leave()
+            self._loop.abandon()
+            raise
+        self._port = self._server.address[1]
+        if self._member is None:
+            self._join()
+        self._run()
+
+    def close(self) -> None:
+        """Serve no more: no thread, descriptor or file is left, and the counters go to the siblings."""
+        if not self._running:
+            return
+        self._running = False
+        self._loop.close()
+        self._server.abandon()
+        self._leave()
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where this process's numbers can be read: at its own port or at a sibling's."""
+        return (self._host, self._port) if self._running else None
+
+    @property
+    def serving(self) -> bool:
+        """Whether this process is the one that has the port."""
+        return self._server.listening
+
+    def _run(self) -> None:
+        self._running = True
+        if self._member is not None and self._member.socket is not None:
+            self._loop.watch(self._member.socket, READ, self._asked)
+            self._member.ask_others()
+        self._loop.later(TAKEOVER_SECONDS, self._take_over)
+        self._loop.later(PUBLISH_SECONDS, self._keep_house)
+        self._loop.start()
+
+    def _join(self) -> None:
+        try:
+            self._member = FamilyMember(family_directory(self._host, self._port))
+            self._member.join()
+        except FamilyError as error:
+            self._member = None
+            log.warning("%s; each process shows only itself", error)
+
+    def _leave(self) -> None:
+        member, self._member = self._member, None
+        if member is None:
+            return
+        try:
+            families = self._own() if self._running or member.has_company() else []
+            if member.socket is None:  # a child that ends before it was shown
+                if not counts_anything(families):
+                    return
+                member.join()
+            member.leave(families)
+        except FamilyError as error:
+            log.warning("the last counts of this process are lost: %s", error)
+
+    def _has_siblings(self) -> bool:
+        return self._member is not None and self._member.has_company()
+
+    # -- scrapes
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Content type and text: of this process alone, or of all where it has siblings."""
+        content_type = negotiate(accept)
+        return content_type, render(self.families(), content_type)
+
+    def families(self) -> list[Family]:
+        """What `render` writes."""
+        with self._scrape():
+            own = self._own()
+            try:
+                return (self._member.gather(own) if self._member and self._member.socket else None) or own
+            except FamilyError as error:
+                log.warning("this scrape shows only the process that answers it: %s", error)
+                return own
+
+    def _own(self) -> list[Family]:
+        return self._baseline.take_off(self._collect())
+
+    @contextmanager
+    def _scrape(self) -> Iterator[None]:
+        # Python's locks are not fair: without the event, two threads that scrape back to back would starve a fork.
+        self._may_scrape.wait(FORK_WAIT_SECONDS)
+        with self._scraping:
+            yield
+
+    def _asked(self, _events: int) -> None:
+        if self._member is not None:
+            self._member.answer(self._publish)
+
+    def _publish(self) -> None:
+        with self._scrape():
+            if self._member is not None:
+                self._member.publish(self._own())
+
+    # -- now and then
+
+    def _take_over(self) -> None:
+        self._loop.later(TAKEOVER_SECONDS, self._take_over)
+        if self._server.listening:
+            return
+        try:
+            self._server.start()
+        except PortTakenError:
+            return
+        except AMMError as error:
+            if not self._complained:
+                self._complained = True
+                log.warning("cannot take over from the process that served before: %s", error)
+            return
+        log.info("serving metrics on port %d of %s now", self._port, self._host)
+
+    def _keep_house(self) -> None:
+        self._loop.later(PUBLISH_SECONDS, self._keep_house)
+        if self._member is None or self._member.socket is None or not self._member.has_company():
+            return
+        if time.monotonic() - self._member.published_at >= PUBLISH_SECONDS:
+            self._publish()
+        if self._server.listening:
+            self._member.tidy()
+
+    # -- forks
+
+    def before_fork(self) -> None:
+        """Let a scrape that is under way end: a child must inherit no lock that is held, no state half-read."""
+        self._may_scrape.clear()
+        self._held = self._scraping.acquire(timeout=FORK_WAIT_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        if self._held:
+            self._held = False
+            self._scraping.release()
+        self._may_scrape.set()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of what is the parent's (an inherited listener would keep the port when it dies); begin anew."""
+        self._server.abandon()
+        self._loop.abandon()
+        if self._member is not None:
+            self._member.abandon()
+            self._member = None
+        inherited = self._inherit()
+        self._begin()
+        if not self._running:
+            return
+        self._member = self._unborn()
+        _at_end_of_multiprocessing_child(self)
+        self._loop.call(lambda: self._first_look(inherited))
+        self._loop.later(JOIN_SECONDS, self._be_born)
+        self._loop.start()
+
+    def _unborn(self) -> FamilyMember | None:
+        try:
+            return FamilyMember(family_directory(self._host, self._port))
+        except FamilyError as error:
+            log.warning("%s; this child shows only itself", error)
+            return None
+
+    def _first_look(self, inherited: frozenset[str]) -> None:
+        if inherited:
+            with self._scrape():
+                self._baseline = Baseline(self._collect(), inherited)
+
+    def _be_born(self) -> None:
+        if self._member is not None:
+            try:
+                self._member.join()
+            except FamilyError as error:
+                log.warning("%s; this child shows only itself", error)
+            if self._member.socket is not None:
+                self._loop.watch(self._member.socket, READ, self._asked)
+                self._publish()
+        self._take_over()
+        self._loop.later(PUBLISH_SECONDS, self._keep_house)
+
+
+def _at_end_of_multiprocessing_child(node: Node) -> None:
+    """Have a multiprocessing child (or Celery's billiard) hand over its counts: it ends by os._exit, without atexit.
+
+    Called in the child before those libraries' own start-up code, which drops the parent's finalizers.
+    """
+    for name in ("multiprocessing.util", "billiard.util"):
+        util: Any = sys.modules.get(name)
+        if util is not None:
+            util.register_after_fork(node, lambda node, util=util: util.Finalize(None, node.close, exitpriority=0))
