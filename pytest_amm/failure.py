@@ -1,0 +1,117 @@
+"""The words of a breach, and how they come into a test's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from _pytest._code.code import TerminalRepr  # what ExceptionInfo.getrepr returns; pytest exports no name for it
+
+from amm_exporter.units import MIB, format_size
+from pytest_amm.budget import Breach
+from pytest_amm.records import Phase
+
+SECTION = "memory over budget"
+
+
+class OverBudget(pytest.fail.Exception):  # type: ignore[misc, name-defined, unused-ignore]  # made by a decorator
+    """What a test over its budget fails with. A BaseException, so that `except Exception` in a test cannot hide it."""
+
+    __module__ = "builtins"  # as pytest's own: the short summary has 80 columns, and no room for a module's name
+
+
+def headline(breach: Breach) -> str:
+    """One line for the short summary."""
+    what = {"session": "peak", "test": "grew", "emergency": "machine at"}[breach.scope]
+    return (
+        f"{what} {format_size(breach.peak_bytes)} in {breach.phase}, "
+        f"{format_size(breach.over_bytes)} over {format_size(breach.budget_bytes)}"
+    )
+
+
+def explain(
+    breach: Breach,
+    phases: Sequence[Phase],
+    *,
+    nodeid: str,
+    exact: bool,
+    slack_bytes: int = 0,
+    notes: Sequence[str] = (),
+) -> str:
+    """The failure text: budget, peak, over by, where, and what to do next."""
+    rows = [
+        ("budget", f"{format_size(breach.budget_bytes)} {_budget_words(breach)}"),
+        ("peak", f"{format_size(breach.peak_bytes)} {_peak_words(breach, phases, exact)}"),
+        ("over by", format_size(breach.over_bytes)),
+        ("where", f"{breach.phase} of {nodeid}"),
+        ("phases", "; ".join(_phase_words(phase) for phase in phases)),
+    ]
+    if slack_bytes >= MIB:
+        rows.append(
+            ("slack", f"{format_size(slack_bytes)} of free heap was resident already and could be used as well")
+        )
+    rows += [("", note) for note in notes]
+    rows += [("next", advice) for advice in _advice(breach, phases, nodeid)]
+    return "\n".join([headline(breach), *(f"  {label:<8} {text}" for label, text in rows)])
+
+
+def fail(report: pytest.TestReport, breach: Breach, text: str) -> None:
+    """Make the report of a phase say the breach. A test that failed by itself keeps its failure and gets a section."""
+    if report.outcome == "failed":
+        report.sections.append((SECTION, text))
+        return
+    report.outcome = "failed"
+    if hasattr(report, "wasxfail"):
+        del report.wasxfail  # an expected failure is not a licence to take the machine's memory
+    report.longrepr = _longrepr(text)
+
+
+def warn(report: pytest.TestReport, text: str) -> None:
+    report.sections.append((SECTION, text))
+
+
+def _longrepr(text: str) -> TerminalRepr:
+    """What pytest makes of `pytest.fail(text, pytrace=False)`, with the first line in the short summary."""
+    try:
+        raise OverBudget(text, pytrace=False)
+    except OverBudget as error:
+        return pytest.ExceptionInfo.from_exception(error).getrepr(style="value")
+
+
+def _budget_words(breach: Breach) -> str:
+    if breach.scope == "session":
+        return f"for the whole pytest process tree ({breach.source})"
+    if breach.scope == "emergency":
+        return f"of the machine's memory ({breach.source})"
+    return f"of growth for this test ({breach.source})"
+
+
+def _peak_words(breach: Breach, phases: Sequence[Phase], exact: bool) -> str:
+    how = "exact, by the kernel's high-water mark" if exact else "sampled, since this platform has no high-water mark"
+    children_bytes = max((phase.children_bytes for phase in phases), default=0)
+    if children_bytes:
+        how += f"; of it {format_size(children_bytes)} in child processes, sampled"
+    if breach.scope == "test":
+        return f"of growth, from {format_size(phases[0].start_bytes)} at its start ({how})"
+    return f"at one time ({how})"
+
+
+def _phase_words(phase: Phase) -> str:
+    grown_bytes = phase.tree_peak_bytes - phase.start_bytes
+    return f"{phase.name} {format_size(phase.tree_peak_bytes)} (+{format_size(max(0, grown_bytes))})"
+
+
+def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
+    enough = format_size(-(-breach.peak_bytes * 11 // (10 * MIB)) * MIB).replace(" ", "").replace("iB", "B")
+    if breach.scope == "test":
+        return [f'if it needs this much, say so: @pytest.mark.amm_budget("{enough}")']
+    if breach.scope == "emergency":
+        return ["run fewer workers (pytest -n), or the heaviest tests by themselves"]
+    start_bytes = phases[0].start_bytes
+    advice = [f"see its own part: pytest '{nodeid}' --amm-peaks"]
+    if start_bytes > breach.budget_bytes // 2:
+        advice.append(
+            f"{format_size(start_bytes)} was in use before it started, kept by imports, fixtures and earlier tests: "
+            "the column 'kept' of the memory section shows which"
+        )
+    return [*advice, f"if it needs this much: --amm-budget={enough}"]

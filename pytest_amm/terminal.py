@@ -1,0 +1,67 @@
+"""The memory section at the end of a run: which tests were heaviest, over budget or stopped. Pure: lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from amm_exporter.units import format_ratio, format_size
+from pytest_amm.records import Record
+
+_COLUMNS = ("peak", "growth", "kept")
+_FIGURE_WIDTH = 10
+_BAR_WIDTH = 8
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def section(records: Sequence[Record], *, width: int, top_count: int, budget_bytes: int | None) -> Iterator[str]:
+    """Tests that broke a budget, then the heaviest by growth, each with a bar relative to the heaviest."""
+    breached = [record for record in records if record.breach]
+    others = [record for record in records if not record.breach]
+    shown = sorted(breached, key=_weight) + sorted(others, key=_weight)
+    shown = shown[: max(top_count, len(breached) if top_count else 0)]
+    yield "".join(f"{name:>{_FIGURE_WIDTH}}" for name in _COLUMNS) + "  " + " " * _BAR_WIDTH + "  test"
+    most_bytes = max((record.growth_bytes for record in records), default=0)
+    for record in shown:
+        yield _row(record, width=width, most_bytes=most_bytes)
+    yield from footer(records, budget_bytes=budget_bytes)
+
+
+def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[str]:
+    """The highest point of the run against the budget."""
+    top = max(records, key=lambda record: record.peak_bytes, default=None)
+    if top is None:
+        return
+    line = f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}"
+    if budget_bytes:
+        line += f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
+    yield line
+
+
+def bar(ratio: float, width: int) -> str:
+    """A bar of eighths of a character; empty at 0, full at 1."""
+    eighths = round(min(1.0, max(0.0, ratio)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def shorten(text: str, width: int) -> str:
+    """The text, or its end: in a test id the end tells more than the path does."""
+    return text if len(text) <= width else "…" + text[-max(1, width - 1) :]
+
+
+def _weight(record: Record) -> tuple[int, int]:
+    return (-record.growth_bytes, -record.peak_bytes)
+
+
+def _row(record: Record, *, width: int, most_bytes: int) -> str:
+    figures = (record.peak_bytes, record.growth_bytes, record.kept_bytes)
+    start = "".join(f"{format_size(figure):>{_FIGURE_WIDTH}}" for figure in figures)
+    start += "  " + bar(record.growth_bytes / most_bytes if most_bytes else 0.0, _BAR_WIDTH) + "  "
+    note = _note(record)
+    return start + shorten(record.nodeid, max(20, width - len(start) - len(note))) + note
+
+
+def _note(record: Record) -> str:
+    if record.breach is None:
+        return ""
+    return " (stopped)" if record.breach.stopped else " (over budget)"

@@ -1,0 +1,71 @@
+"""Measuring one stretch of the own process."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from pytest_amm.meter import Meter, SampledMark
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def meter() -> Meter:
+    return Meter()
+
+
+def test_a_short_spike_is_seen_to_the_megabyte(meter: Meter) -> None:
+    meter.start()
+    spike = bytearray(64 * MB)
+    del spike
+    span = meter.stop()
+    assert abs(span.peak_bytes - span.start_bytes - 64 * MB) <= MB
+    assert span.end_bytes - span.start_bytes <= MB
+
+
+def test_a_stretch_forgets_the_one_before(meter: Meter) -> None:
+    meter.start()
+    spike = bytearray(64 * MB)
+    del spike
+    meter.stop()
+    meter.start()
+    span = meter.stop()
+    assert span.peak_bytes - span.start_bytes <= MB
+    assert meter.session_peak_bytes - span.peak_bytes > 60 * MB
+
+
+def test_close_gives_the_descriptors_back() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    meter = Meter()
+    meter.start()
+    spike = bytearray(MB)
+    del spike
+    meter.stop()
+    assert len(os.listdir("/proc/self/fd")) > before
+    meter.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_a_kernel_mark_a_thread_samples_and_says_so() -> None:
+    level = [10 * MB]
+    looked = threading.Semaphore(0)
+
+    def read() -> int:
+        looked.release()
+        return level[0]
+
+    meter = Meter(mark=SampledMark(read, interval_seconds=0.001), session_peak_bytes=1)
+    try:
+        meter.start()
+        level[0] = 900 * MB
+        for _ in range(5):
+            looked.acquire()
+        level[0] = 10 * MB
+        assert meter.stop().peak_bytes == 900 * MB
+        assert not meter.exact
+    finally:
+        meter.close()
+    assert "amm-sampled-mark" not in {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,120 @@
+"""Options of the pytest plugin: every accepted form, every refusal with its full text."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_amm.budget import DirectoryBudget
+from pytest_amm.settings import OPTIONS, Settings, read
+
+SIZES = "a size such as '512MB', '1.5 GiB' or a whole number of bytes (units: B KB MB GB TB, KiB MiB GiB TiB)"
+RATIOS = "a ratio such as '85%' or 0.85"
+
+
+def test_nothing_asked_is_not_active() -> None:
+    assert not read({}).active
+
+
+def test_a_shade_alone_is_not_active() -> None:
+    assert not read({"amm_on_breach": ("ini", "warn"), "amm_top": ("ini", "3")}).active
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "field", "value"),
+    [
+        ("amm_budget", "1536MB", "budget_bytes", 1536 * 1024**2),
+        ("amm_budget", "1.5 GiB", "budget_bytes", 1536 * 1024**2),
+        ("amm_budget", "1048576", "budget_bytes", 1048576),
+        ("amm_test_budget", "64 kb", "test_budget_bytes", 65536),
+        ("amm_on_breach", "Warn", "on_breach", "warn"),
+        ("amm_peaks", True, "peaks", True),
+        ("amm_peaks", "yes", "peaks", True),
+        ("amm_peaks", "0", "peaks", False),
+        ("amm_emergency", "90%", "emergency_ratio", 0.9),
+        ("amm_emergency", "off", "emergency_ratio", None),
+        ("amm_emergency_warn", "0.5", "emergency_warn_ratio", 0.5),
+        ("amm_emergency_stall", "OFF", "emergency_stall_ratio", None),
+        ("amm_top", "0", "top_count", 0),
+        ("amm_budget_for", ["tests/a=1MB", "tests/b/ = 2MB"], "directories", (
+            DirectoryBudget(path="tests/a", size_bytes=1 << 20),
+            DirectoryBudget(path="tests/b", size_bytes=2 << 20),
+        )),
+        ("amm_budget_for", "a=1MB, b=2KB", "directories", (
+            DirectoryBudget(path="a", size_bytes=1 << 20),
+            DirectoryBudget(path="b", size_bytes=2048),
+        )),
+    ],
+)  # fmt: skip
+def test_accepted(name: str, raw: object, field: str, value: object) -> None:
+    assert getattr(read({name: ("here", raw)}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "message"),
+    [
+        ("amm_budget", "1 MBananas", f"got '1 MBananas'; expected {SIZES}; unknown unit 'MBananas'"),
+        ("amm_budget", "13MBs", f"got '13MBs'; expected {SIZES}; unknown unit 'MBs', did you mean 'MB'?"),
+        ("amm_budget", "", f"got ''; expected {SIZES}"),
+        ("amm_budget", "-1MB", f"got '-1MB'; expected {SIZES}; it cannot be negative"),
+        ("amm_budget", "0MB", f"got '0MB'; expected {SIZES}, more than zero"),
+        ("amm_budget", "nan", f"got 'nan'; expected {SIZES}"),
+        ("amm_budget", "1e9", f"got '1e9'; expected {SIZES}"),
+        ("amm_budget", "9" * 30, f"got '{'9' * 30}'; expected {SIZES}; it is larger than 2**63 - 1 bytes"),
+        (
+            "amm_budget",
+            "1536",
+            f"got '1536'; expected {SIZES}, at least 1MB for the whole session; "
+            "write '1536MB' if megabytes are meant",
+        ),
+        ("amm_test_budget", "1.5", f"got '1.5'; expected {SIZES}; write '1.5MB' if megabytes are meant"),
+        ("amm_on_breach", "stopp", "got 'stopp'; expected stop, fail or warn; did you mean 'stop'?"),
+        ("amm_on_breach", "zzz", "got 'zzz'; expected stop, fail or warn; accepted: stop, fail, warn"),
+        ("amm_peaks", "treu", "got 'treu'; expected true or false; did you mean 'true'?"),
+        ("amm_emergency", "85", f"got '85'; expected {RATIOS} between 0% and 100%, or 'off'; "
+            "write '85%' if a percentage is meant"),
+        ("amm_emergency", "offf", f"got 'offf'; expected {RATIOS}, or 'off'; did you mean 'off'?"),
+        ("amm_emergency_warn", "0", f"got '0'; expected {RATIOS}, more than zero"),
+        ("amm_top", "ten", "got 'ten'; expected a whole number from 0 to 999999"),
+        ("amm_json", "", "got ''; expected the name of a file"),
+        ("amm_json", ".", "got '.'; expected the name of a file; it is a directory"),
+        ("amm_compare", ["nowhere.json"],
+            "got 'nowhere.json'; expected an existing JSON report, as --amm-json writes it"),
+        ("amm_budget_for", ["tests/unit"], "got 'tests/unit'; expected DIR=SIZE such as 'tests/unit=64MB'"),
+        ("amm_budget_for", ["=1MB"], "got '=1MB'; expected DIR=SIZE such as 'tests/unit=64MB'"),
+        ("amm_budget_for", ["a=1MX"], f"got '1MX'; expected {SIZES}; unknown unit 'MX'"),
+    ],
+)  # fmt: skip
+def test_refused_with_the_source_and_the_full_text(name: str, raw: object, message: str) -> None:
+    with pytest.raises(pytest.UsageError) as caught:
+        read({name: ("--the-source", raw)})
+    assert str(caught.value) == f"--the-source: {message}"
+
+
+def test_growth_needs_a_report_to_compare_with() -> None:
+    with pytest.raises(pytest.UsageError) as caught:
+        read({"amm_fail_growth": ("AMM_FAIL_GROWTH", "10%")})
+    assert str(caught.value) == "AMM_FAIL_GROWTH: needs a report to compare with: add --amm-compare BASE.json"
+
+
+def test_hard_needs_a_budget() -> None:
+    with pytest.raises(pytest.UsageError) as caught:
+        read({"amm_hard": ("--amm-hard", True)})
+    assert str(caught.value) == "--amm-hard: needs a budget to hold: add --amm-budget or --amm-test-budget"
+
+
+def test_the_warning_comes_before_the_stop() -> None:
+    with pytest.raises(pytest.UsageError) as caught:
+        read({"amm_emergency": ("flag", "70%"), "amm_emergency_warn": ("ini", "75%")})
+    assert str(caught.value) == "ini: 75% is above the emergency stop at 70%; the warning has to come first"
+
+
+def test_a_low_emergency_brings_its_default_warning_down_with_it() -> None:
+    assert read({"amm_emergency": ("flag", "70%")}).emergency_warn_ratio == 0.7
+
+
+def test_every_option_has_a_parser_and_a_field() -> None:
+    fields = set(Settings.__dataclass_fields__)
+    suffixes = ("", "_bytes", "_ratio", "_path", "_paths", "_count")
+    for option in OPTIONS:
+        stem = option.name.removeprefix("amm_")
+        assert stem == "budget_for" or fields & {stem + suffix for suffix in suffixes}, option.name
