@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_SHOWN = 120
+"""Characters of a value that a message repeats."""
+
 
 class AMMError(Exception):
     """Base of everything AMM raises on purpose. Its text is meant for people: the CLI prints it without a traceback."""
@@ -25,7 +28,7 @@ class UnitError(AMMError, ValueError):
         self.got = got
         self.expected = expected
         self.hint = hint
-        super().__init__(f"got {got!r}; expected {expected}" + (f"; {hint}" if hint else ""))
+        super().__init__(f"got {shown(got)}; expected {expected}" + (f"; {hint}" if hint else ""))
 
 
 class PolicyError(AMMError, ValueError):
@@ -45,6 +48,15 @@ class PolicyError(AMMError, ValueError):
 
 class ProbeError(AMMError, OSError):
     """A source of measurements that cannot be read now (a vanished process, an unreadable file)."""
+
+
+def shown(value: object) -> str:
+    """The value for a message: its repr, cut where it would bury the text around it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write out an integer of more than 4,300 digits
+        return "a number of more than 4300 digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

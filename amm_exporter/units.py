@@ -16,6 +16,9 @@ KIB, MIB, GIB, TIB = (1024**power for power in (1, 2, 3, 4))
 MAX_BYTES = 2**63 - 1
 """The largest size accepted: what a signed 64-bit kernel counter can hold."""
 
+MAX_SECONDS = 100 * 365.25 * 86400
+"""A century: the longest duration accepted. threading waits for no more than 292 years."""
+
 _Factor = TypeVar("_Factor", int, float)
 
 _SIZES = {
@@ -68,7 +71,7 @@ def parse_size(value: object) -> int:
 def parse_ratio(value: object) -> float:
     """A ratio from `"85%"`, `"0.85"` or `0.85`: at least 0 and at most 1. `85` without % is an error, not 8,500 %."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _ratio(float(value), value)
+        return _ratio(value, value)
     if not isinstance(value, str):
         raise UnitError(value, RATIO_FORMS)
     if match := _PERCENT.fullmatch(value):
@@ -79,9 +82,9 @@ def parse_ratio(value: object) -> float:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from `"500ms"`, `"1s"`, `"5m"`, `"2h"`, `"1d"`; a bare number is seconds. More than zero."""
+    """Seconds from `"500ms"`, `"1s"`, `"5m"`, `"2h"`, `"1d"`; a bare number is seconds. Above zero, up to a century."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _seconds(float(value), value)
+        return _seconds(value, value)
     if not isinstance(value, str):
         raise UnitError(value, DURATION_FORMS)
     match = _QUANTITY.fullmatch(value)
@@ -164,15 +167,16 @@ def _bounded(size_bytes: int, value: object) -> int:
 
 def _ratio(ratio: float, value: object) -> float:
     if 0 <= ratio <= 1:
-        return ratio
-    hint = f"write '{_short(ratio)}%' if a percentage is meant" if 1 < ratio <= 100 and "%" not in str(value) else None
+        return float(ratio)
+    percent = isinstance(value, str) and "%" in value
+    hint = f"write '{ratio:g}%' if a percentage is meant" if 1 < ratio <= 100 and not percent else None
     raise UnitError(value, RATIO_FORMS + " between 0% and 100%", hint)
 
 
 def _seconds(seconds: float, value: object) -> float:
-    if 0 < seconds < math.inf:
-        return seconds
-    raise UnitError(value, DURATION_FORMS + ", more than zero")
+    if 0 < seconds <= MAX_SECONDS:
+        return float(seconds)
+    raise UnitError(value, DURATION_FORMS + ", more than zero and at most 100 years")
 
 
 def _lookup(unit: str, table: dict[str, _Factor], value: object, forms: str) -> _Factor:

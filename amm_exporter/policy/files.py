@@ -41,6 +41,8 @@ def parse_yaml(text: str, source: str) -> object:
         return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise PolicyError(source, "", f"not valid YAML: {_one_line(error)}") from error
+    except ValueError as error:  # a date that is none, an integer of more than 4,300 digits: PyYAML lets them through
+        raise PolicyError(source, "", f"not valid YAML: {error}") from error
     except RecursionError as error:
         raise PolicyError(source, "", "not valid YAML: nested too deeply") from error
 
@@ -63,9 +65,12 @@ def _text(path: Path) -> str:
 def _toml_table(text: str, path: Path) -> object:
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or an integer of more than 4,300 digits
         raise PolicyError(str(path), "", f"not valid TOML: {error}") from error
-    return document.get("tool", {}).get("amm", {})
+    except RecursionError as error:
+        raise PolicyError(str(path), "", "not valid TOML: nested too deeply") from error
+    tool = document.get("tool", {})
+    return tool.get("amm", {}) if isinstance(tool, dict) else {}
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -19,6 +19,7 @@ from amm_exporter.units import (
     RATE_FORMS,
     RATIO_FORMS,
     SIZE_FORMS,
+    format_duration,
     parse_duration,
     parse_multiple,
     parse_rate,
@@ -29,7 +30,9 @@ from amm_exporter.units import (
 ACTIONS = ("collect", "trim", "shrink_caches", "emergency")
 GC_PROFILES = ("adaptive", "default")
 SIGNALS = ("auto", *SCOPES)
-THRESHOLD_FORMS = f"{RATIO_FORMS}, {SIZE_FORMS}, or {MULTIPLE_FORMS}"
+THRESHOLD_FORMS = f"{RATIO_FORMS} up to 100%, {SIZE_FORMS}, or {MULTIPLE_FORMS}"
+SHORTEST_INTERVAL_SECONDS = 0.01
+"""A hundred looks a second, 0.15 % of a core; much below it the sampler would compete with the program."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -63,12 +66,10 @@ def parse_optional_size(value: object) -> int | None:
 
 def parse_threshold(value: object) -> Threshold:
     """A tier threshold. A bare number is a ratio; a size needs its unit here, so that 85 is an error, not 85 bytes."""
-    text = str(value)
-    if isinstance(value, str) and "target" in text.lower():
+    if isinstance(value, str) and "target" in value.lower():
         return Threshold(multiple=parse_multiple(value))
-    if isinstance(value, str) and re.search(r"[A-Za-z]\s*$", text) and text.strip().lower() not in ("nan", "inf"):
-        size = _positive(value, THRESHOLD_FORMS)
-        return Threshold(size_bytes=size)
+    if isinstance(value, str) and re.search(r"\d[^%]*[A-Za-z]\s*$", value):
+        return Threshold(size_bytes=_positive(value, THRESHOLD_FORMS))
     try:
         ratio = parse_ratio(value)
     except UnitError as error:
@@ -80,6 +81,13 @@ def parse_threshold(value: object) -> Threshold:
 
 def parse_hysteresis(value: object) -> float:
     return parse_ratio(value)
+
+
+def parse_interval(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds >= SHORTEST_INTERVAL_SECONDS:
+        return seconds
+    raise UnitError(value, f"{DURATION_FORMS}, at least {format_duration(SHORTEST_INTERVAL_SECONDS)}")
 
 
 def parse_window(value: object) -> float | None:
@@ -206,7 +214,7 @@ def _table() -> dict[str, Key]:
               f"Usage at which the tier {tier.name} is entered.") for tier in RAISED_TIERS),
         key("hysteresis", "3%", parse_hysteresis, RATIO_FORMS,
             "A tier is left when usage falls this far below the point where it was entered."),
-        key("interval", "1s", parse_duration, DURATION_FORMS,
+        key("interval", "1s", parse_interval, DURATION_FORMS,
             "Longest pause between samples; shorter as the headroom shrinks."),
         key("plan", _DEFAULT_PLAN, parse_plan, "a mapping of settings to a value for each tier",
             "Adaptive settings: the application reads the value of the tier in force by governor.setting(name)."),

@@ -56,7 +56,7 @@ def load_policy(
     layers: list[_Layer] = [(_DEFAULTS, key.name, key.default) for key in KEYS.values()]
     layers += _file_layer(given, environ, directory)
     layers += _environment_layer(environ)
-    layers += [(f"flag --{key}", _known(f"flag --{key}", key), value) for key, value in (flags or {}).items()]
+    layers += _flag_layer(flags or {})
     return _build(layers)
 
 
@@ -118,8 +118,10 @@ def _file_layer(
 ) -> Iterator[_Layer]:
     if isinstance(given, Mapping):
         return _flatten("policy", given)
-    named = given or environ.get(CONFIG_VARIABLE) or environ.get(_OTEL_PREFIX + CONFIG_VARIABLE) or None
-    path = Path(named) if named is not None else _find_file(directory or Path.cwd())
+    named = environ.get(CONFIG_VARIABLE) or environ.get(_OTEL_PREFIX + CONFIG_VARIABLE) or None
+    if given is not None:
+        named = os.fspath(given)
+    path = Path(named) if named is not None else _find_file(directory or _current_directory())
     if path is None:
         return iter(())
     from amm_exporter.policy import files  # PyYAML costs 2.6 MiB: loaded only where there is a file to read
@@ -127,7 +129,16 @@ def _file_layer(
     return _flatten(files.display_name(path), files.read(path))
 
 
-def _find_file(directory: Path) -> Path | None:
+def _current_directory() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted: no file there
+        return None
+
+
+def _find_file(directory: Path | None) -> Path | None:
+    if directory is None:
+        return None
     for folder in (directory, *directory.parents):
         yaml_file, project = folder / "amm.yaml", folder / "pyproject.toml"
         in_project = _mentions_amm(project)
@@ -164,10 +175,20 @@ def _environment_layer(environ: Mapping[str, str]) -> Iterator[_Layer]:
         if variable not in by_variable:
             raise PolicyError(source, "", f"unknown variable; {did_you_mean(variable, by_variable)}")
         key = by_variable[variable]
-        yield source, key, _mapping_text(source, key, text) if isinstance(KEYS[key].default, dict) else text
+        yield source, key, _from_text(source, key, text)
 
 
-def _mapping_text(source: str, key: str, text: str) -> object:
+def _flag_layer(flags: Mapping[str, object]) -> Iterator[_Layer]:
+    for key, value in flags.items():
+        source = f"flag --{key}"
+        known = _known(source, key)
+        yield source, known, _from_text(source, known, value) if isinstance(value, str) else value
+
+
+def _from_text(source: str, key: str, text: str) -> object:
+    """A variable or flag is text; where a mapping is wanted, it is YAML on one line."""
+    if not isinstance(KEYS[key].default, dict):
+        return text
     from amm_exporter.policy import files  # see _file_layer
 
     return files.parse_yaml(text, f"{source}: {key}")
