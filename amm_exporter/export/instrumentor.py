@@ -64,6 +64,7 @@ def configure_provider() -> None:
     """Build the SDK's providers from the environment, where nobody else has set a MeterProvider."""
     if isinstance(get_meter_provider(), MeterProvider):
         return
-    os.environ.setdefault(METRICS_EXPORTER_VARIABLE, "amm")
+    if not os.environ.get(METRICS_EXPORTER_VARIABLE):  # OpenTelemetry: an empty value is as good as none
+        os.environ[METRICS_EXPORTER_VARIABLE] = "amm"
     configure: Any = _OTelSDKConfigurator  # untyped in the SDK
     configure().configure()
