@@ -1,6 +1,7 @@
 """What AMM raises. One base; a subclass only where a caller would catch it.
 
-A message says what was got, what was expected and what to do; the facts are attributes too.
+A message says what was got, what was expected and what to do; the facts are attributes too, and the arguments, so
+that an error can be pickled.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class UnitError(AMMError, ValueError):
         self.got = got
         self.expected = expected
         self.hint = hint
-        super().__init__(f"got {shown(got)}; expected {expected}" + (f"; {hint}" if hint else ""))
+        super().__init__(got, expected, hint)
+
+    def __str__(self) -> str:
+        return f"got {shown(self.got)}; expected {self.expected}" + (f"; {self.hint}" if self.hint else "")
 
 
 class PolicyError(AMMError, ValueError):
@@ -43,7 +47,10 @@ class PolicyError(AMMError, ValueError):
         self.source = source
         self.key = key
         self.problem = problem
-        super().__init__(f"{source}: {key}: {problem}" if key else f"{source}: {problem}")
+        super().__init__(source, key, problem)
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.key}: {self.problem}" if self.key else f"{self.source}: {self.problem}"
 
 
 class ProbeError(AMMError, OSError):
