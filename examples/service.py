@@ -22,7 +22,7 @@ def count(text):
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):  # noqa: N802 - the name http.server calls
+    def do_GET(self):
         url = urlsplit(self.path)
         if url.path == "/count":
             answer = count(parse_qs(url.query).get("text", [""])[0])
