@@ -30,6 +30,7 @@ class Case:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        (self.rules,) = rule_files(policy).values()
         self._series: list[dict[str, str]] = []
         self._alerts: list[dict[str, Any]] = []
         self._queries: list[dict[str, Any]] = []
@@ -133,10 +134,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, default_policy: Policy)
     """A case that is run, twice over, when the test function is done."""
     built = Case(default_policy)
     yield built
-    (rules,) = rule_files(default_policy).items()
-    (tmp_path / rules[0]).write_text(rules[1])
+    (tmp_path / "rules.yml").write_text(built.rules)
     document = tmp_path / "test.yml"
-    document.write_text(yaml.safe_dump(built.document(rules[0]), sort_keys=False))
+    document.write_text(yaml.safe_dump(built.document("rules.yml"), sort_keys=False))
     command = [request.param, "test", "rules", str(document), str(document)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:

@@ -1,0 +1,49 @@
+"""A page for every alert and none besides; it tells what to type, and only what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from amm_exporter.cli import COMMANDS
+from amm_exporter.export.alerts import alert_names
+from amm_exporter.export.names import METRICS
+from amm_exporter.export.recording import recorded_names
+from amm_exporter.policy import load_policy
+
+PAGES = sorted((Path(__file__).parents[2] / "runbooks").glob("*.md"))
+POLICY = load_policy({}, environ={})
+DESIGNED = frozenset({"monitor", "analyze", "recommend"})
+"""Subcommands that the design fixes and other work brings; empty this when they are in COMMANDS."""
+
+
+def test_alerts_and_pages_are_the_same_set():
+    assert {page.stem for page in PAGES} == set(alert_names(POLICY))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_its_four_parts_in_order_and_none_empty(page):
+    title, *parts = re.split(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert title == page.stem
+    assert parts[1::2] == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+    assert all(len(body.split()) > 4 for body in parts[2::2])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_only_metrics_and_pages_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    known = {row.prometheus + part for row in METRICS.values() for part in ("", "_sum", "_count", "_bucket")}
+    queries = "".join(re.findall(r"```promql\n(.*?)```", text, flags=re.DOTALL))
+    named = re.findall(r"\b(?:amm|process|cpython)[_:][a-z0-9_:]+", queries)
+    assert set(named) <= known | recorded_names(POLICY)
+    assert all((page.parent / target).is_file() for target in re.findall(r"\]\(([^)]+)\)", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_gives_commands_of_ours_to_type(page):
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    ours = re.findall(r"^(amm|pytest) (\S+)", blocks, flags=re.MULTILINE)
+    assert ours
+    assert {command for program, command in ours if program == "amm"} <= set(COMMANDS) | DESIGNED
