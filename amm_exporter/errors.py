@@ -73,8 +73,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` or, with nothing near, the list of accepted words."""
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """`did you mean 'x'?` or, with nothing near, the list of accepted words.
+
+    A prefix that all share says nothing of nearness: `tiers.normal` is not near `tiers.critical`.
+    """
     names = list(known)
-    near = nearest(word, names)
-    return f"did you mean {near!r}?" if near else "accepted: " + ", ".join(names)
+    near = nearest(word.removeprefix(prefix), [name.removeprefix(prefix) for name in names])
+    return f"did you mean {prefix + near!r}?" if near else "accepted: " + ", ".join(names)

@@ -75,7 +75,9 @@ def _toml_table(text: str, path: Path) -> object:
 
 def _one_line(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "; ".join(str(error).split("\n"))
+    problem = getattr(error, "problem", None) or "; ".join(line.strip() for line in str(error).split("\n"))
+    if problem.startswith("but "):
+        problem = f"{getattr(error, 'context', '')}, {problem}"
     return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from amm_exporter.errors import UnitError, did_you_mean
+from amm_exporter.errors import UnitError, did_you_mean, nearest
 from amm_exporter.model import RAISED_TIERS, SCOPES, Tier
 from amm_exporter.policy.values import PlanValue, Threshold
 from amm_exporter.units import (
@@ -96,7 +96,7 @@ def parse_window(value: object) -> float | None:
     try:
         return parse_duration(value)
     except UnitError as error:
-        raise UnitError(value, "'auto' or " + DURATION_FORMS, error.hint) from error
+        raise UnitError(value, "'auto' or " + error.expected, error.hint) from error
 
 
 def parse_confidence(value: object) -> float:
@@ -128,7 +128,8 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if isinstance(value, str) and value in choices:
             return value
-        raise UnitError(value, "one of " + ", ".join(choices), did_you_mean(str(value), choices))
+        near = nearest(value, choices) if isinstance(value, str) else None
+        raise UnitError(value, "one of " + ", ".join(choices), f"did you mean {near!r}?" if near else None)
 
     return parse
 

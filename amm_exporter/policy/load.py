@@ -173,7 +173,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Iterator[_Layer]:
             continue  # the plain variable wins over the flag's, and is read at its own turn
         source = f"environment variable {name}"
         if variable not in by_variable:
-            raise PolicyError(source, "", f"unknown variable; {did_you_mean(variable, by_variable)}")
+            raise PolicyError(source, "", f"unknown variable; {did_you_mean(variable, by_variable, 'AMM_')}")
         key = by_variable[variable]
         yield source, key, _from_text(source, key, text)
 
@@ -211,5 +211,7 @@ def _known(source: str, key: str) -> str:
     if inside:
         names = ", ".join(known.removeprefix(f"{key}.") for known in inside)
         raise PolicyError(source, key, f"expected a mapping with {names}")
-    siblings = [known for known in KEYS if "." in key and known.startswith(key.rpartition(".")[0] + ".")]
-    raise PolicyError(source, key, f"unknown key; {did_you_mean(key, siblings or KEYS)}")
+    group = "".join(key.rpartition(".")[:2])
+    siblings = [known for known in KEYS if group and known.startswith(group)]
+    hint = did_you_mean(key, siblings, group) if siblings else did_you_mean(key, KEYS)
+    raise PolicyError(source, key, f"unknown key; {hint}")

@@ -118,9 +118,9 @@ class Policy:
     def _too_wide(self, low: Tier, high: Tier, gap: float, under: str) -> PolicyError:
         return self._error(
             "hysteresis",
-            f"got {format_ratio(self.hysteresis_ratio)}, wider than the gap of {format_ratio(gap)} between"
+            f"got {self.hysteresis_ratio * 100:.6g}%, wider than the gap of {gap * 100:.6g}% between"
             f" tiers.{low.label} and tiers.{high.label}{under};"
-            f" use at most {format_ratio(gap)} or move the tiers apart",
+            f" use at most {gap * 100:.6g}% or move the tiers apart",
         )
 
     def _error(self, key: str, problem: str) -> PolicyError:
