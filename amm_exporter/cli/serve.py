@@ -1,41 +1,99 @@
-"""Export a process that already runs, from outside: memory, limits, tier. Nothing is loaded into it.
+"""Export processes that already run, from outside: memory, peak, limit, tier. Nothing is loaded into them.
 
-Ends with exit status 0 when the process does, or at Ctrl-C.
+    amm serve --pid 1234             one process with its children, and everything known about it; ends when it does
+    amm serve --match 'gunicorn|celery'     every process whose command line matches, now and later
+
+Ctrl-C ends either.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import resource
+import signal
 import sys
 import time
 
 from amm_exporter.cli import options
 from amm_exporter.cli.outside import Watch
+from amm_exporter.control.fleet import Fleet
+from amm_exporter.export.fleet import render_fleet
+from amm_exporter.export.reader import address_from
+from amm_exporter.export.server import Server
+from amm_exporter.policy import Policy
+
+LARGEST_PID = 2**22
+"""PID_MAX_LIMIT of 64-bit kernels (proc(5), pid_max)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pid", type=_pid, required=True, metavar="PID", help="the process, with its children")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--pid", type=_pid, metavar="PID", help="one process, with its children")
+    which.add_argument("--match", type=_pattern, metavar="RE", help="all whose command line has a match")
     options.add_address_options(parser)
     options.add_policy_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     policy = options.policy(arguments)
-    watch = Watch(host=arguments.listen, port=arguments.port)
-    watch.attach(policy, arguments.pid)
-    print(f"watching process {arguments.pid}: {watch.url}", file=sys.stderr)
     try:
+        if arguments.match is not None:
+            return _serve_fleet(arguments, policy)
+        return _serve_one(arguments, policy)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _serve_one(arguments: argparse.Namespace, policy: Policy) -> int:
+    watch = Watch(host=arguments.listen, port=arguments.port)
+    try:
+        watch.attach(policy, arguments.pid)
+        _tell(f"watching process {arguments.pid}: {watch.url}")
         while watch.alive():
             time.sleep(0.2)
-        print(f"process {arguments.pid} has ended", file=sys.stderr)
-    except KeyboardInterrupt:
-        pass
+        _tell(f"process {arguments.pid} has ended")
     finally:
         watch.stop()
     return 0
 
 
+def _serve_fleet(arguments: argparse.Namespace, policy: Policy) -> int:
+    _allow_many_files()
+    fleet = Fleet(policy, arguments.match)
+    server = Server(
+        lambda accept: render_fleet(fleet, accept), *address_from(os.environ, arguments.listen, arguments.port)
+    )
+    server.start()
+    host, port = server.address
+    _tell(f"watching processes that match {arguments.match.pattern!r}: http://{host}:{port}/metrics")
+    try:
+        while True:
+            signal.pause()
+    finally:
+        server.close()
+        fleet.close()
+
+
+def _allow_many_files() -> None:
+    """Two files are kept open for each process: the usual soft limit of 1,024 is soon reached, the hard one is not."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _pid(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < int(text) < 2**22 + 1:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_PID:
         return int(text)
     raise argparse.ArgumentTypeError(f"got {text!r}; expected the number of a process")
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a regular expression: {error}") from error
