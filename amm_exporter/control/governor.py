@@ -12,9 +12,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause
+from amm_exporter.control.listeners import Listener, Listeners, TierListener
+from amm_exporter.control.plugins import load_plugins
 from amm_exporter.control.sampling import Sampler
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Sample, Tier, TierChange
@@ -23,11 +25,10 @@ from amm_exporter.policy.values import PlanValue
 from amm_exporter.probes.gc_events import GcProbe
 from amm_exporter.units import format_ratio, format_size
 
-log = logging.getLogger("amm.control")
+if TYPE_CHECKING:
+    from pluggy import PluginManager
 
-Listener = Callable[[Sample, Tier], object]
-TierListener = Callable[[TierChange], object]
-_F = TypeVar("_F", bound=Callable[..., object])
+log = logging.getLogger("amm.control")
 
 
 class Governor:
@@ -43,6 +44,7 @@ class Governor:
     Args:
         policy: as `load_policy` takes it. Raises PolicyError for one that cannot be used.
         sampler: where samples come from, for tests.
+        plugins: finds the hooks of other distributions (see `hookspecs`) when the governor starts.
     """
 
     def __init__(
@@ -51,14 +53,15 @@ class Governor:
         *,
         pid: int | None = None,
         sampler: Sampler | None = None,
+        plugins: Callable[[], PluginManager | None] = load_plugins,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = load_policy(policy)
         self.gc = GcProbe() if pid is None else None
         self._sampler = sampler or Sampler(self.policy, pid)
+        self._find_plugins = plugins
         self._clock = clock
-        self._listeners: list[Listener] = []
-        self._tier_listeners: list[TierListener] = []
+        self._listeners = Listeners()
         self._begin()
 
     def _begin(self) -> None:
@@ -111,11 +114,11 @@ class Governor:
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener(sample, tier)` after every sample, from the sampling thread; returns what undoes it."""
-        return _add(self._listeners, listener)
+        return self._listeners.on_sample(listener)
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         """Call `listener(change)` at every tier change, from the sampling thread; returns what undoes it."""
-        return _add(self._tier_listeners, listener)
+        return self._listeners.on_tier(listener)
 
     def start(self) -> Governor:
         """Begin to watch; twice is harmless. Raises PolicyError for thresholds out of order on this machine."""
@@ -124,6 +127,8 @@ class Governor:
         first = self._sampler.take()
         if first.limit is not None:
             self.policy.enter_ratios(first.limit.size_bytes)
+        if (plugins := self._find_plugins()) is not None:
+            self._listeners.connect(plugins)
         self.sample()
         self._stopping = threading.Event()
         self._start_thread()
@@ -138,7 +143,9 @@ class Governor:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stopping.set()
-            thread.join()
+            if thread is not threading.current_thread():  # a listener may stop its own governor
+                thread.join()
+        self._listeners.disconnect()
         if self.gc is not None:
             self.gc.stop()
         self._sampler.close()
@@ -239,16 +246,7 @@ class Governor:
     def _publish(self, sample: Sample, change: TierChange | None) -> None:
         if change is not None:
             _log_change(change)
-            for tier_listener in tuple(self._tier_listeners):
-                self._isolated(tier_listener, change)
-        for listener in tuple(self._listeners):
-            self._isolated(listener, sample, self.tier)
-
-    def _isolated(self, listener: Callable[..., object], *values: object) -> None:
-        try:
-            listener(*values)
-        except Exception:  # noqa: BLE001 - a listener must not stop the others nor the host program
-            self._complain(f"listener {listener!r}", f"listener {listener!r} failed", exc_info=True)
+        self._listeners.tell(sample, self.tier, change)
 
     def _complain(self, about: str, text: str, *, exc_info: bool = False) -> None:
         """Log once for each thing."""
@@ -277,16 +275,6 @@ def _log_change(change: TierChange) -> None:
     )
     level = logging.WARNING if change.tier > change.previous and change.tier >= Tier.HIGH else logging.INFO
     log.log(level, "memory tier %s -> %s: %s", change.previous.name, change.tier.name, where)
-
-
-def _add(listeners: list[_F], listener: _F) -> Callable[[], None]:
-    listeners.append(listener)
-
-    def remove() -> None:
-        if listener in listeners:
-            listeners.remove(listener)
-
-    return remove
 
 
 # The interpreter keeps fork handlers for ever: one for the module, over governors that it does not keep alive.

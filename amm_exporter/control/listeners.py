@@ -1,0 +1,81 @@
+"""Who hears of samples and tier changes: the application's listeners and other distributions' hooks, each isolated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from amm_exporter.control.plugins import callers
+from amm_exporter.model import Sample, Tier, TierChange
+
+if TYPE_CHECKING:
+    from pluggy import PluginManager
+
+log = logging.getLogger("amm.control")
+
+Listener = Callable[[Sample, Tier], object]
+TierListener = Callable[[TierChange], object]
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+class Listeners:
+    """A listener that raises is logged once and stops neither the others nor the sampling."""
+
+    def __init__(self) -> None:
+        self._on_sample: list[Listener] = []
+        self._on_tier: list[TierListener] = []
+        self._disconnect: list[Callable[[], None]] = []
+        self._failed: set[Callable[..., object]] = set()
+
+    def on_sample(self, listener: Listener) -> Callable[[], None]:
+        return _add(self._on_sample, listener)
+
+    def on_tier(self, listener: TierListener) -> Callable[[], None]:
+        return _add(self._on_tier, listener)
+
+    def tell(self, sample: Sample, tier: Tier, change: TierChange | None) -> None:
+        """The change first, so that whoever hears of the sample finds the rest of the program already told."""
+        if change is not None:
+            for tier_listener in tuple(self._on_tier):
+                self._isolated(tier_listener, change)
+        for listener in tuple(self._on_sample):
+            self._isolated(listener, sample, tier)
+
+    def connect(self, manager: PluginManager) -> None:
+        """Let the hooks of these plugins listen too, until `disconnect`."""
+        for call in callers(manager, "amm_sample"):
+            self._disconnect.append(self.on_sample(partial(_call_sample_hook, call)))
+        for call in callers(manager, "amm_tier"):
+            self._disconnect.append(self.on_tier(partial(_call_tier_hook, call)))
+
+    def disconnect(self) -> None:
+        while self._disconnect:
+            self._disconnect.pop()()
+
+    def _isolated(self, listener: Callable[..., object], *values: object) -> None:
+        try:
+            listener(*values)
+        except Exception:
+            if listener not in self._failed:
+                self._failed.add(listener)
+                log.warning("listener %r failed", listener, exc_info=True)
+
+
+def _call_sample_hook(call: Callable[..., object], sample: Sample, tier: Tier) -> None:
+    call(sample=sample, tier=tier)
+
+
+def _call_tier_hook(call: Callable[..., object], change: TierChange) -> None:
+    call(change=change)
+
+
+def _add(listeners: list[_F], listener: _F) -> Callable[[], None]:
+    listeners.append(listener)
+
+    def remove() -> None:
+        if listener in listeners:
+            listeners.remove(listener)
+
+    return remove
