@@ -13,7 +13,6 @@ from amm_exporter.policy import KEYS, Policy, Threshold
 
 PRESSURE = "amm:pressure_ratio:max"
 TIER_THRESHOLD = "amm:tier_threshold_ratio:or_default"
-TIER_PROCESSES = "amm:tier_processes:count"
 TARGET_SEEN = "amm:target:seen"
 
 CALM = "amm:pressure_ratio:calm"
@@ -83,7 +82,6 @@ def _pressure(policy: Policy) -> tuple[Record, ...]:
     return (
         Record(name=PRESSURE, expr=fold("max", finite, "scope")),
         *(_tier_threshold(tier, default_ratio(policy, tier)) for tier in RAISED_TIERS),
-        Record(name=TIER_PROCESSES, expr=f"sum by (job, tier) ({series('amm.memory.tier.active')})"),
     )
 
 

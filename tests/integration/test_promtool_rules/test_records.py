@@ -49,16 +49,6 @@ def test_thresholds_fall_back_to_the_policy_of_the_rules(case):
         case.value(recording.TIER_THRESHOLD, 3, ratio, tier=tier)
 
 
-@covers(recording.TIER_PROCESSES)
-def test_processes_are_counted_by_tier(case):
-    for number in range(5):
-        tier = "high" if number < 2 else "normal"
-        for name in ("normal", "high"):
-            case.feed("amm.memory.tier.active", f"{int(name == tier)}x5", tier=name, instance=f"i{number}")
-    name = recording.TIER_PROCESSES
-    case.query(name, 3, {name + '{job="api", tier="high"}': 2, name + '{job="api", tier="normal"}': 3})
-
-
 @covers(recording.DEVIATIONS, recording.FLOOR, recording.CEILING)
 def test_anomaly_parameters_come_from_the_process_else_from_the_policy(case):
     case.feed("amm.memory.usage_ratio", "0.5x5", scope="tree")

@@ -1,0 +1,269 @@
+"""The Process dashboard: one process (or a few) from its pressure down to its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard
+from page import PROCESS_UID, page
+from panels import (
+    TIER_COLOURS,
+    WHO,
+    colour,
+    dashed,
+    each,
+    increase,
+    lines,
+    number,
+    of,
+    rate,
+    recorded,
+    states,
+    steps,
+    tier_mapping,
+    words,
+)
+
+from amm_exporter.export import alerts, recording
+from amm_exporter.model import RAISED_TIERS
+
+Panels = Iterator[Any]
+YES_NO = {0: ("no", "green"), 1: ("yes", "red")}
+
+
+def process() -> dashboard.Dashboard:
+    board = page("AMM / Process",
+        PROCESS_UID, "One process: pressure against its own thresholds, and what stands behind it.",
+                 instances_of="amm.memory.tier", since="now-3h")  # fmt: skip
+    rows: tuple[tuple[str, Callable[[], Panels]], ...] = (
+        ("Pressure", _pressure),
+        ("Memory", _memory),
+        ("Leaks", _leaks),
+        ("Garbage collection", _collection),
+        ("Caches and pools", _caches),
+        ("Plan and actions", _actions),
+        ("Exporter health", _exporter),
+    )
+    for title, panels in rows:
+        board = board.with_row(dashboard.Row(title))
+        for panel in panels():
+            board = board.with_panel(panel)
+    return board
+
+
+def _pressure() -> Panels:
+    yield number(
+        "Tier",
+        "Pressure tier in force.",
+        "none",
+        each("max", of("amm.memory.tier")),
+        legend=WHO,
+        mapping=tier_mapping(),
+    )
+    yield number(
+        "Pressure",
+        "Use over the limit that binds.",
+        "percentunit",
+        recorded(recording.PRESSURE),
+        legend=WHO,
+        decimals=1,
+    )
+    yield number(
+        "Headroom", "Bytes left before the limit.", "bytes", each("min", of("amm.memory.headroom")), legend=WHO
+    )
+    yield number("Full in", "Time until the limit at the present growth; none while memory does not grow.", "s",
+                 each("min", of("amm.memory.exhaustion")), legend=WHO)  # fmt: skip
+    yield number(
+        "Resident", "Memory of the process in RAM.", "bytes", each("max", of("process.memory.usage")), legend=WHO
+    )
+    yield number("Running for", "Time since the process started.", "s", each("max", of("process.uptime")), legend=WHO)
+    yield _headline()
+    yield states("Tier history", "The tier the process was in.", (each("max", of("amm.memory.tier")), WHO),
+        tier_mapping(),
+                 width=12, height=7)  # fmt: skip
+    yield lines("Time in tiers", "Share of time spent in each tier.", "percentunit",
+                (each("sum", rate("amm.memory.tier.time"), "tier"), "{{tier}} " + WHO),
+                width=12, height=7, stacked=True,
+                styles={f"^{tier.label} ": colour(TIER_COLOURS[tier]) for tier in TIER_COLOURS})  # fmt: skip
+
+
+def _headline() -> Any:
+    tiers = tuple(
+        (recorded(recording.TIER_THRESHOLD, tier=tier.label), f"{tier.label} from {WHO}") for tier in RAISED_TIERS
+    )
+    return lines(
+        "Pressure against its thresholds",
+        "Use over limit, the tiers' thresholds from the policy in force, the median of the calm day and the adaptive"
+        " threshold above which the level is anomalous.",
+        "percentunit",
+        (recorded(recording.PRESSURE), f"pressure {WHO}"),
+        (recorded(recording.CALM_MEDIAN), f"calm median {WHO}"),
+        (recorded(recording.ADAPTIVE_THRESHOLD), f"adaptive threshold {WHO}"),
+        *tiers,
+        width=24,
+        height=11,
+        maximum=1,
+        styles={
+            "^pressure ": {"custom.lineWidth": 3, "custom.fillOpacity": 12},
+            "^calm median ": dashed("light-blue"),
+            "^adaptive threshold ": {**colour("blue"), "custom.lineWidth": 2},
+            **{f"^{tier.label} from ": dashed(TIER_COLOURS[tier]) for tier in RAISED_TIERS},
+        },
+    )
+
+
+def _memory() -> Panels:
+    yield lines(
+        "Memory of the process", "Resident, its peak, swap and AMM's own part.", "bytes",
+        (each("max", of("process.memory.usage")), f"resident {WHO}"),
+        (each("max", of("amm.memory.peak")), f"peak {WHO}"),
+        (each("max", of("amm.memory.swap")), f"swap {WHO}"),
+        styles={"^peak ": {"custom.lineStyle": {"fill": "dash", "dash": [8, 6]}}},
+    )  # fmt: skip
+    yield lines("Held against the limit", "By scope: process, tree, cgroup (working set) or host.", "bytes",
+                (each("max", of("amm.memory.usage"), "scope"), "{{scope}} " + WHO))  # fmt: skip
+    yield lines("Limits", "Every limit found; the smallest binds.", "bytes",
+                (each("min", of("amm.memory.limit"), "source"), "{{source}} " + WHO),
+                (each("min", of("amm.budget.limit")), f"budget {WHO}"))  # fmt: skip
+    yield lines("Pressure by scope", "Use over limit; the worst scope decides the tier.", "percentunit",
+                (each("max", of("amm.memory.usage_ratio"), "scope"), "{{scope}} " + WHO), maximum=1)  # fmt: skip
+    yield lines("Memory over budget", "Process tree over its budget, and how fast the allowance for that burns.",
+        "percentunit",
+                (each("max", of("amm.budget.usage_ratio")), f"of budget {WHO}"))  # fmt: skip
+    yield lines(
+        "Budget burn", "Times the allowed share of time over budget, over four windows.", "none",
+        *((recorded(recording.BURN + window), f"{window} {WHO}") for window in recording.BURN_WINDOWS),
+    ).thresholds(steps((None, "text"), (alerts.SLOW_BURN, "orange"), (alerts.FAST_BURN, "red")))  # fmt: skip
+    yield lines("Stalled for memory", "Share of time tasks stood still (Linux pressure stall information).",
+        "percentunit",
+                (each("max", rate("amm.memory.pressure.stall"), "scope", "kind"),
+                "{{scope}} {{kind}} " + WHO))  # fmt: skip
+    yield lines("Page faults", "Major ones read from disk or swap.", "ops",
+                (each("sum", rate("process.paging.faults"), "system_paging_fault_type"),
+                "{{system_paging_fault_type}} " + WHO))  # fmt: skip
+    yield lines("Cgroup events", "Throttled (high), limit hit (oom), killed (oom_kill).", "none",
+                (each("max", increase("amm.cgroup.events"), "event"), "{{event}} " + WHO), bars=True)  # fmt: skip
+    yield lines("Virtual memory", "Address space that is reserved; it may far exceed what is used.", "bytes",
+                (each("max", of("process.memory.virtual")), WHO), width=6)  # fmt: skip
+    yield lines("Processes in the tree", "This process and its descendants.", "none",
+                (each("max", of("amm.memory.tree.processes")), WHO), width=6)  # fmt: skip
+    yield lines("Allocators", "What the allocators hold, used and free.", "bytes",
+                (each("max", of("amm.allocator.memory"), "allocator", "state"), "{{allocator}} {{state}} " + WHO),
+                width=6, stacked=True)  # fmt: skip
+    yield lines("Fragmentation", "Free share of what the allocator holds.", "percentunit",
+                (each("max", of("amm.allocator.fragmentation_ratio"), "allocator"), "{{allocator}} " + WHO),
+                width=6, maximum=1)  # fmt: skip
+
+
+def _leaks() -> Panels:
+    yield lines(
+        "Growth with its confidence band",
+        "Estimated growth, its bounds and the smallest growth that counts as a leak. A leak has its lower bound above"
+        " that line.",
+        "binBps",
+        (each("max", of("amm.leak.slope"), "series"), "growth {{series}} " + WHO),
+        (each("max", recorded(recording.LEAK_LOWER), "series"), "lower {{series}} " + WHO),
+        (each("max", of("amm.leak.slope.upper"), "series"), "upper {{series}} " + WHO),
+        (each("max", recorded(recording.LEAK_THRESHOLD), "series"), "smallest leak {{series}} " + WHO),
+        width=12, minimum=None,
+        styles={
+            "^growth ": {"custom.lineWidth": 3},
+            "^(lower|upper) ": {"custom.lineWidth": 1, "custom.fillOpacity": 0},
+            "^smallest leak ": dashed("red"),
+        },
+    )  # fmt: skip
+    yield lines("Lowest resident memory",
+        "Minimum over a quarter of an hour: it rises only if memory is not given back.", "bytes",
+                (recorded(recording.RSS_FLOOR), WHO), width=12)  # fmt: skip
+    yield states("Leak verdict", "Whether the series is judged to leak.",
+                 (each("max", of("amm.leak.detected"), "series"), "{{series}} " + WHO), words(YES_NO),
+                 width=12, height=6)  # fmt: skip
+    yield lines("Growing for", "Time since the growth began.", "s",
+                (each("max", of("amm.leak.onset.age"), "series"), "{{series}} " + WHO), width=12, height=6)  # fmt: skip
+    yield lines("Objects by type",
+        "The most numerous growing types, sampled. A type that only ever grows names the leak.", "short",
+                (each("max", of("amm.objects"), "type"), "{{type}} " + WHO), width=24)  # fmt: skip
+
+
+def _collection() -> Panels:
+    buckets = each("sum", rate("amm.gc.pause.duration", "bucket"), "le")
+    busy = f"and {each('sum', rate('amm.gc.pause.duration', 'count'))} > 0"
+    yield lines("Time in the collector", "Share of the program's time.", "percentunit",
+                (recorded(recording.GC_SHARE), WHO)).thresholds(steps((None, "text"),
+                (alerts.GC_SHARE_LIMIT, "red")))  # fmt: skip
+    yield lines(
+        "Pauses", "How long collections stop the program; empty while there is none.", "s",
+        (f"histogram_quantile(0.5, {buckets}) {busy}", f"median {WHO}"),
+        (f"histogram_quantile(0.99, {buckets}) {busy}", f"99 % {WHO}"),
+    )  # fmt: skip
+    yield lines("Longest pause", "Longest collection since the start, by generation.", "s",
+                (each("max", of("amm.gc.pause.max"), "generation"), "generation {{generation}} " + WHO))  # fmt: skip
+    yield lines("Collections", "Collections a second, by generation.", "ops",
+                (each("sum", rate("cpython.gc.collections"), "cpython_gc_generation"),
+                "generation {{cpython_gc_generation}} " + WHO))  # fmt: skip
+    yield lines(
+        "Objects collected", "Garbage found in cycles, and what cannot be freed.", "ops",
+        (each("sum", rate("cpython.gc.collected_objects")), f"collected {WHO}"),
+        (each("sum", rate("cpython.gc.uncollectable_objects")), f"uncollectable {WHO}"),
+        styles={"^uncollectable ": colour("red")},
+    )  # fmt: skip
+    yield lines("Memory freed by collections",
+        "Fall of resident memory across full collections. Near zero: collecting more is useless.",
+                "binBps", (each("sum", rate("amm.gc.freed")), WHO))  # fmt: skip
+
+
+def _caches() -> Panels:
+    label = "{{name}} "
+    yield lines(
+        "Cache hit ratio", "Over five minutes, since the start, and the median of the day.", "percentunit",
+        (recorded(recording.CACHE_HITS), label + WHO),
+        (recorded(recording.CACHE_HITS_MEDIAN), f"median {label}{WHO}"),
+        (each("max", of("amm.cache.hit_ratio"), "name"), f"since start {label}{WHO}"),
+        maximum=1, styles={"^median ": dashed("light-blue"), "^since start ": dashed("text")},
+    )  # fmt: skip
+    yield lines("Cache look-ups", "Look-ups a second, by result.", "reqps",
+                (each("sum", rate("amm.cache.requests"), "name", "result"), label + "{{result}} " + WHO))  # fmt: skip
+    yield lines("Cache evictions", "Entries pushed out. High beside misses: the cache is too small.", "ops",
+                (each("sum", rate("amm.cache.evictions"), "name"), label + WHO))  # fmt: skip
+    yield lines("Cache entries", "Entries held.", "short", (each("max", of("amm.cache.entries"), "name"), label + WHO))
+    yield lines("Cache size", "Bytes held, where the cache knows them.", "bytes",
+                (each("max", of("amm.cache.size"), "name"), label + WHO))  # fmt: skip
+    yield lines("Pool objects", "Used and idle objects of watched pools.", "short",
+                (each("max", of("amm.pool.objects"), "name", "state"), label + "{{state}} " + WHO),
+                stacked=True)  # fmt: skip
+    yield lines("Pool acquisitions", "Reused (hit), made new (miss), or had to wait.", "reqps",
+                (each("sum", rate("amm.pool.requests"), "name", "result"), label + "{{result}} " + WHO),
+                width=24, height=7)  # fmt: skip
+
+
+def _actions() -> Panels:
+    yield lines("Plan", "Values of the adaptive settings in the tier in force.", "short",
+                (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO))  # fmt: skip
+    yield lines("Actions", "What was done, and how it ended.", "none",
+                (each("sum", increase("amm.actions"), "action", "outcome"), "{{action}}: {{outcome}} " + WHO),
+                bars=True)  # fmt: skip
+    yield lines("Memory freed by actions", "Fall of resident memory across each action, as measured.", "bytes",
+                (each("sum", increase("amm.action.freed"), "action"), "{{action}} " + WHO), bars=True)  # fmt: skip
+
+
+def _exporter() -> Panels:
+    good = {0: ("no data", "orange"), 1: ("works", "green")}
+    yield states("Probes", "Whether each source of measurements could be read; the log names the cure.",
+                 (each("min", of("amm.probe.success"), "probe"), "{{probe}} " + WHO), words(good), width=8)  # fmt: skip
+    yield states("Scrapes", "Whether the target answers.", (f"max by (job, instance) ({recorded('up')})",
+        "{{instance}}"),
+                 words({0: ("down", "red"), 1: ("up", "green")}), width=8)  # fmt: skip
+    yield lines(
+        "Sampler", "Age of the last sample as seen from here, and how late it was.", "s",
+        (f"clamp_min(time() - {each('max', of('amm.last_sample.timestamp'))}, 0)", f"age {WHO}"),
+        (each("max", of("amm.sampler.lateness")), f"lateness {WHO}"),
+    )  # fmt: skip
+    yield lines("CPU of AMM", "Share of one core that AMM's own sampler uses.", "percentunit",
+                (each("sum", rate("amm.self.cpu.time")), WHO), width=8)  # fmt: skip
+    yield lines("Memory of AMM", "Resident memory that loading and starting AMM added.", "bytes",
+                (each("max", of("amm.self.memory")), WHO), width=8)  # fmt: skip
+    yield lines("Anomaly parameters", "What the adaptive threshold is computed with: deviations, floor, ceiling.",
+        "none",
+                (recorded(recording.DEVIATIONS), f"deviations {WHO}"), (recorded(recording.FLOOR), f"floor {WHO}"),
+                (recorded(recording.CEILING), f"ceiling {WHO}"), width=8)  # fmt: skip
