@@ -129,7 +129,7 @@ def _plan(view: View) -> Iterator[Observed]:
     for name, ladder in view.governor.policy.plan.items():
         value = ladder[view.governor.tier]
         if isinstance(value, (int, float)):
-            yield value, {"setting": name}
+            yield float(value), {"setting": name}  # true and false too, as 1 and 0
 
 
 def _tree_bytes(view: View) -> int | None:

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation, get_meter_provider
 
 from amm_exporter import __version__
 from amm_exporter.control.governor import Governor
@@ -97,14 +97,22 @@ class Instruments:
 
 # A provider returns the instruments it already has, with the callbacks of the first call, when they are created again.
 # So there is one Instruments for each provider, for as long as the provider lives.
-_INSTRUMENTS: weakref.WeakKeyDictionary[MeterProvider, Instruments] = weakref.WeakKeyDictionary()
+_INSTRUMENTS: weakref.WeakKeyDictionary[object, Instruments] = weakref.WeakKeyDictionary()
+
+
+class _Global:
+    """The global provider: a stand-in at first, whose instruments move on to the one that is set, once, later."""
+
+
+_GLOBAL = _Global()
 
 
 def instruments_of(provider: MeterProvider) -> Instruments:
     """The instruments on this provider, created at the first call."""
-    if provider not in _INSTRUMENTS:
-        _INSTRUMENTS[provider] = Instruments(provider)
-    return _INSTRUMENTS[provider]
+    key = _GLOBAL if provider is get_meter_provider() else provider
+    if key not in _INSTRUMENTS:
+        _INSTRUMENTS[key] = Instruments(provider)
+    return _INSTRUMENTS[key]
 
 
 def _create(meter: Meter, metric: Metric, callback: Callable[[CallbackOptions], Iterator[Observation]]) -> None:

@@ -22,11 +22,11 @@ class Session:
         self.governor = governor
         self._instruments = instruments
         instruments.show(governor, self_bytes)
-        _follow_forks(self)
+        _follow_forks(instruments)
 
     def stop(self) -> None:
         """End the thread, restore the gc callbacks, close the files, and let every series vanish. Twice is harmless."""
-        _SHOWN.discard(self)
+        _SHOWN.discard(self._instruments)
         self._instruments.show(None)
         self.governor.stop()
 
@@ -66,18 +66,19 @@ def _own_rss() -> int:
         probe.close()
 
 
-# One fork handler for the module, after the governor's own: its registration comes first (see Governor.start).
-_SHOWN: weakref.WeakSet[Session] = weakref.WeakSet()
+# One fork handler for the module, after the governor's own: its registration comes first (see Governor.start). Not the
+# sessions are followed, which a program need not keep, but what they show on.
+_SHOWN: weakref.WeakSet[Instruments] = weakref.WeakSet()
 _registered: list[bool] = []
 
 
-def _follow_forks(session: Session) -> None:
+def _follow_forks(instruments: Instruments) -> None:
     if hasattr(os, "register_at_fork") and not _registered:
         os.register_at_fork(after_in_child=_after_fork_in_child)
         _registered.append(True)
-    _SHOWN.add(session)
+    _SHOWN.add(instruments)
 
 
 def _after_fork_in_child() -> None:
-    for session in tuple(_SHOWN):
-        session._instruments.after_fork_in_child()
+    for instruments in tuple(_SHOWN):
+        instruments.after_fork_in_child()

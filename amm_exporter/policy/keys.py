@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -177,7 +178,7 @@ def _ladder(name: str, steps: object) -> Mapping[Tier, PlanValue]:
 
 
 def _scalar(value: object) -> PlanValue:
-    if isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, (str, bool)) or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max):
         return value
     raise UnitError(value, "a number, a text or true/false")
 
