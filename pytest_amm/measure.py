@@ -15,7 +15,7 @@ import pytest
 from pytest_amm import failure
 from pytest_amm.budget import Breach, TestBudget, budget_of, judge
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, Record, to_data
+from pytest_amm.records import Phase, Record, pack
 from pytest_amm.settings import Settings
 
 RECORD_ATTRIBUTE = "amm_record"
@@ -76,7 +76,7 @@ class Measurer:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        self._meter.start()
+        self._meter.go_on()
         try:
             return (yield)
         finally:
@@ -84,7 +84,7 @@ class Measurer:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        self._meter.start()
+        self._meter.go_on()
         try:
             return (yield)
         finally:
@@ -104,7 +104,7 @@ class Measurer:
         if report.outcome != "passed" and measure.outcome != "failed":
             measure.outcome = report.outcome
         if report.when == "teardown":
-            setattr(report, RECORD_ATTRIBUTE, to_data(self._record(item, measure)))
+            setattr(report, RECORD_ATTRIBUTE, pack(self._record(item, measure)))
             del item.stash[MEASURE]
         return report
 
@@ -113,14 +113,8 @@ class Measurer:
 
     def _finish(self, item: pytest.Item, name: str) -> None:
         measure = item.stash[MEASURE]
-        span = self._meter.stop()
-        phase = Phase(
-            name=name,
-            start_bytes=span.start_bytes,
-            peak_bytes=span.peak_bytes,
-            end_bytes=span.end_bytes,
-            tree_peak_bytes=span.peak_bytes,
-        )
+        start_bytes, peak_bytes, end_bytes = self._meter.stop()
+        phase = Phase(name, start_bytes, peak_bytes, end_bytes, peak_bytes)
         measure.phases.append(phase)
         if measure.breach is None:
             measure.breach = judge(
@@ -153,6 +147,6 @@ class Measurer:
         )
 
 
-def record_of(report: Any) -> dict[str, Any] | None:
-    """The record that a report carries, as plain data."""
+def packed_record_of(report: Any) -> tuple[Any, ...] | None:
+    """The packed record that a report carries."""
     return getattr(report, RECORD_ATTRIBUTE, None)

@@ -1,0 +1,78 @@
+"""What the pytest plugin costs: CPU time of collecting and running empty tests, beside plain pytest and pytest-memray.
+
+    python benchmarks/pytest_cost.py [--tests 5000] [--rounds 5]
+
+The variants take turns within each round, so that what else the machine does falls on all of them. Shown are the median
+of the CPU seconds (pytest with its children and the watchdog) and the difference to plain pytest, per test. pytest-memray
+is measured where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+AMM = ("-p", "pytest_amm.plugin")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "plain pytest": (),
+    "pytest_amm installed, unused": AMM,
+    "pytest_amm --amm-peaks": (*AMM, "--amm-peaks"),
+    "pytest_amm budgets, --amm-on-breach=fail": (
+        *AMM,
+        "--amm-budget=1536MB",
+        "--amm-test-budget=512MB",
+        "--amm-on-breach=fail",
+    ),
+    "pytest_amm budgets, watchdog armed": (*AMM, "--amm-budget=1536MB", "--amm-test-budget=512MB"),
+    "pytest-memray --memray": ("-p", "pytest_memray", "--memray"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tests", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    variants = dict(VARIANTS)
+    if importlib.util.find_spec("pytest_memray") is None:
+        del variants["pytest-memray --memray"]
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    with tempfile.TemporaryDirectory() as directory:
+        suite = Path(directory) / "test_empty.py"
+        suite.write_text("".join(f"def test_{number}(): pass\n" for number in range(arguments.tests)))
+        for _ in range(arguments.rounds):
+            for name, options in variants.items():
+                seconds[name].append(cpu_seconds(suite, options))
+    show(seconds, arguments.tests)
+
+
+def cpu_seconds(suite: Path, options: tuple[str, ...]) -> float:
+    """User and system time of one run, children included."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(suite)]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    process = subprocess.Popen(command, cwd=suite.parent, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def show(seconds: dict[str, list[float]], test_count: int) -> None:
+    plain = seconds["plain pytest"]
+    print(f"{'':44} {'CPU s':>7} {'over plain':>11} {'per test':>10}")
+    for name, values in seconds.items():
+        # the difference within each round, so that a slow round does not count as a cost
+        extra = statistics.median(value - base for value, base in zip(values, plain, strict=True))
+        base = statistics.median(plain)
+        print(f"{name:44} {statistics.median(values):7.2f} {extra / base:+11.1%} {extra / test_count * 1000:+7.3f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The JSON report: a valid document after every test, so that a killed run leaves what it had finished.
+
+The file ends with the same few bytes at all times. A new test is written over them together with a new ending, in one
+write. The schema is in docs/pytest.md; fields are only added within a version of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from amm_exporter.units import MIB
+
+SCHEMA = "amm-pytest/1"
+_ENDING = b"\n]}\n"
+
+
+class JsonReport:
+    """Writes one report. `add` after each test, `complete` at the end of the run."""
+
+    def __init__(self, path: str, session: Mapping[str, Any]) -> None:
+        self.path = path
+        self._session = dict(session)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
+        head = json.dumps({"schema": SCHEMA, "complete": False, "session": self._session})[:-1] + ', "tests": ['
+        self._end = self._write(head.encode(), at=0)
+        self._empty = True
+
+    def add(self, test: Mapping[str, Any]) -> None:
+        text = ("\n" if self._empty else ",\n") + json.dumps(test)
+        self._end = self._write(text.encode(), at=self._end)
+        self._empty = False
+
+    def complete(self, tests: Sequence[Mapping[str, Any]], **more: Any) -> None:
+        """Replace the file by the whole report: the summary before the tests, where a reader looks first."""
+        document = {"schema": SCHEMA, "complete": True, "session": self._session, **more, "tests": list(tests)}
+        fresh = f"{self.path}.{os.getpid()}.tmp"
+        with open(fresh, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
+        os.replace(fresh, self.path)
+        self.close()
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _write(self, text: bytes, *, at: int) -> int:
+        os.pwrite(self._fd, text + _ENDING, at)
+        return at + len(text)
+
+
+def read_report(path: str) -> dict[str, Any]:
+    """A report of `JsonReport`. Raises pytest.UsageError with one line when the file is none."""
+    name = os.path.basename(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"{name}: not a JSON report of --amm-json ({error})") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise pytest.UsageError(f"{name}: not a JSON report of --amm-json (no schema {SCHEMA!r})")
+    return document
+
+
+def summary(tests: Sequence[Mapping[str, Any]], budget_bytes: int | None) -> dict[str, Any]:
+    """The figures of the whole run."""
+    peak_bytes = max((test["peak_bytes"] for test in tests), default=0)
+    return {
+        "tests": len(tests),
+        "over_budget": sum(test["breach"] is not None for test in tests),
+        "stopped": sum(bool(test["breach"] and test["breach"]["stopped"]) for test in tests),
+        "peak_bytes": peak_bytes,
+        "budget_bytes": budget_bytes,
+        "budget_ratio": round(peak_bytes / budget_bytes, 4) if budget_bytes else None,
+        "peak_mib": round(peak_bytes / MIB, 1),
+    }
