@@ -16,6 +16,8 @@ COMMANDS = {
     "serve": "export a process that already runs, from outside",
     "check": "validate a policy on this machine",
     "policy": "print the policy in force and where each value came from",
+    "rules": "print the Prometheus rules for a policy",
+    "dashboards": "write the Grafana dashboards",
 }
 EXIT_USAGE = 2
 
