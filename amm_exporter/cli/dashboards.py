@@ -1,4 +1,4 @@
-"""Write the Grafana dashboards (fleet, process, tests) as JSON files, for file provisioning or Grafana's import page."""
+"""Write the Grafana dashboards (fleet, process, tests) as JSON files, for provisioning or Grafana's import page."""
 
 from __future__ import annotations
 
