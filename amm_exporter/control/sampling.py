@@ -43,7 +43,7 @@ class Sampler:
         self._wall_clock = wall_clock
         self._process = ProcessProbe(pid, proc=proc)
         self._tree = TreeProbe(pid, proc=proc)
-        self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs)
+        self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs, clock=clock)
         self.probes: dict[str, bool] = {}
         self._failed: frozenset[str] = frozenset()
         self._host: HostMemory | None = None

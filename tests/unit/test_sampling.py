@@ -1,0 +1,188 @@
+"""Samples over a fake machine: what is held against what, and what a broken probe leaves standing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from probe_trees import MEMINFO, V2_MOUNT, Tree, limits, make_tree, process, v2
+
+from amm_exporter.control.sampling import HOST_EVERY_SECONDS, Sampler, readings
+from amm_exporter.model import CgroupMemory, HostMemory, Limit, ProcessMemory, TreeMemory
+from amm_exporter.policy import load_policy
+from amm_exporter.probes.procfs import PAGE_BYTES
+from amm_exporter.units import GIB, MIB
+
+PID = 4242
+PRESSURE = (
+    "some avg10=1.50 avg60=0.00 avg300=0.00 total=2000000\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=1000000\n"
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        self.now += HOST_EVERY_SECONDS
+        return self.now
+
+
+def sampler(root: Path, policy: dict[str, object] | None = None, *, cgroup: Tree | None = None) -> Sampler:
+    """A machine with 16 GiB, half of it available, one process with 300 pages and, if asked for, a cgroup."""
+    own: Tree = {"limits": limits(), "cgroup": "0::/app\n", "mountinfo": V2_MOUNT.format(root="/") if cgroup else ""}
+    machine: Tree = {str(PID): process(PID) | own, "self": own, "meminfo": MEMINFO, "pressure/memory": PRESSURE}
+    make_tree(root, {"proc": machine, "sys": {"app": cgroup} if cgroup else {}})
+    return Sampler(
+        load_policy(policy or {}, environ={}),
+        PID,
+        proc=root / "proc",
+        sysfs=root / "sys",
+        clock=Clock(),
+        wall_clock=lambda: 1.7e9,
+    )
+
+
+def scopes(taken: Sampler) -> list[str]:
+    return [reading.scope for reading in taken.take().readings]
+
+
+def test_a_sample_holds_everything_that_was_read(tmp_path: Path) -> None:
+    sample = sampler(tmp_path, {"limit": "1GB"}).take()
+    assert sample.process is not None
+    assert sample.process.rss_bytes == 300 * PAGE_BYTES
+    assert sample.tree is not None
+    assert sample.host is not None
+    assert sample.host.available_bytes == 8 * GIB
+    assert [pressure.some_seconds for pressure in sample.pressure] == [2.0]
+    assert sample.limit == sample.limits[0]
+    assert (sample.limit.source, sample.limit.size_bytes) == ("policy", GIB)
+    assert sample.unix_seconds == 1.7e9
+    assert sample.failed == frozenset()
+
+
+@pytest.mark.parametrize("signal", ["process", "tree", "host"])
+def test_a_signal_named_is_the_only_reading(tmp_path: Path, signal: str) -> None:
+    assert scopes(sampler(tmp_path, {"signal": signal})) == [signal]
+
+
+def test_auto_without_a_cgroup_limit_holds_the_tree_and_the_host(tmp_path: Path) -> None:
+    assert scopes(sampler(tmp_path)) == ["tree", "host"]
+
+
+def test_auto_with_a_cgroup_limit_holds_its_working_set_and_the_host(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, cgroup=v2(maximum=GIB, current=600 * MIB, inactive=100 * MIB))
+    reading = taken.take().readings[0]
+    assert (reading.scope, reading.used_bytes, reading.limit_bytes) == ("cgroup", 500 * MIB, GIB)
+    assert scopes(taken) == ["cgroup", "host"]
+
+
+def test_auto_with_a_tighter_policy_holds_the_tree_against_that_too(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, {"limit": "512MB"}, cgroup=v2(maximum=GIB, current=600 * MIB))
+    assert [(reading.scope, reading.limit_bytes) for reading in taken.take().readings[:2]] == [
+        ("cgroup", GIB),
+        ("tree", 512 * MIB),
+    ]
+
+
+def test_without_any_limit_there_is_nothing_to_hold_against() -> None:
+    memory = ProcessMemory(pid=1, rss_bytes=5, virtual_bytes=9)
+    tree = TreeMemory(rss_bytes=5, processes=(memory,))
+    assert readings("auto", (), memory, tree, None, None) == ()
+
+
+def test_the_host_is_held_against_its_own_ram() -> None:
+    host = HostMemory(total_bytes=100, available_bytes=30)
+    (reading,) = readings("host", (Limit(source="policy", size_bytes=5),), None, None, None, host)
+    assert (reading.used_bytes, reading.limit_bytes, reading.headroom_bytes) == (70, 100, 30)
+
+
+def test_a_cgroup_without_a_limit_is_held_against_the_limit_there_is() -> None:
+    cgroup = CgroupMemory(path="/x", version=2, usage_bytes=9, working_set_bytes=7)
+    (reading,) = readings("cgroup", (Limit(source="ram", size_bytes=10),), None, None, cgroup, None)
+    assert (reading.used_bytes, reading.limit_bytes) == (7, 10)
+
+
+# -- what breaks
+
+
+BROKEN = [
+    ("meminfo", "host", "limit_sources"),
+    ("pressure/memory", "pressure"),
+    (f"{PID}/limits", "limit_sources"),
+]
+
+
+@pytest.mark.parametrize(("file", "probes"), [(file, set(probes)) for file, *probes in BROKEN])
+def test_a_file_that_turns_bad_fails_its_probes_only(tmp_path: Path, file: str, probes: set[str]) -> None:
+    taken = sampler(tmp_path)
+    whole = taken.take()
+    (tmp_path / "proc" / file).write_text("\0nonsense")
+    broken = taken.take()
+    for _ in range(3):
+        broken = taken.take()
+    assert broken.failed == probes
+    assert {name for name, works in taken.probes.items() if not works} == broken.failed
+    assert broken.process == whole.process
+    assert broken.tree == whole.tree
+
+
+@pytest.mark.parametrize("file", ["statm", "stat", "status", "limits", "cgroup", "../meminfo", "../pressure/memory"])
+def test_no_missing_file_is_an_exception(tmp_path: Path, file: str) -> None:
+    taken = sampler(tmp_path)
+    taken.take()
+    taken.close()
+    (tmp_path / "proc" / str(PID) / file).unlink()
+    sample = taken.take()
+    taken.details()
+    taken.start_unix_seconds()
+    assert (sample.process is None) is (file in ("statm", "stat"))  # stat says whether it is still the same process
+
+
+def test_a_vanished_process_fails_what_is_read_of_it_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = sampler(tmp_path)
+    taken.take()
+    taken.close()
+    (tmp_path / "proc" / str(PID)).rename(tmp_path / "proc" / "gone")
+    caplog.set_level(logging.INFO, "amm")
+    for _ in range(5):
+        sample = taken.take()
+    assert sample.process is None
+    assert sample.host is not None
+    assert sample.pressure
+    assert {"process", "tree"} <= sample.failed
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("probe process ")]
+    assert told == [
+        f"probe process failed, its metrics are absent until it works again: process {PID} has ended, or was never"
+        f" there: no {tmp_path}/proc/{PID}/stat"
+    ]
+
+
+def test_a_probe_that_works_again_is_told_and_a_new_failure_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = sampler(tmp_path, {"signal": "host"})
+    caplog.set_level(logging.INFO, "amm")
+    meminfo = tmp_path / "proc" / "meminfo"
+    for text in ("bad", "bad", MEMINFO, "bad"):
+        meminfo.write_text(text)
+        taken.take()
+    told = [record.getMessage().split(",")[0] for record in caplog.records if "probe host" in record.getMessage()]
+    assert told == ["probe host failed", "probe host works again", "probe host failed"]
+
+
+def test_a_kernel_without_pressure_is_told_once_with_the_cure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amm")
+    sampler(tmp_path).close()
+    (tmp_path / "proc/pressure/memory").unlink()
+    caplog.clear()
+    taken = Sampler(load_policy({}, environ={}), PID, proc=tmp_path / "proc", sysfs=tmp_path / "sys")
+    assert taken.take().pressure == ()
+    assert taken.take().failed == frozenset()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no pressure stall information: no {tmp_path}/proc/pressure/memory: this kernel has no pressure stall"
+        " information; boot with psi=1 (Linux 4.20 or newer, built with CONFIG_PSI)"
+    ]
