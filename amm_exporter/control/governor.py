@@ -124,9 +124,7 @@ class Governor:
         """Begin to watch; twice is harmless. Raises PolicyError for thresholds out of order on this machine."""
         if self._thread is not None:
             return self
-        first = self._sampler.take()
-        if first.limit is not None:
-            self.policy.enter_ratios(first.limit.size_bytes)
+        self._check_policy()
         if (plugins := self._find_plugins()) is not None:
             self._listeners.connect(plugins)
         self.sample()
@@ -184,6 +182,15 @@ class Governor:
     def seconds_in(self, tier: Tier) -> float:
         """Time spent in a tier since start, the current stay included."""
         return self._track.seconds_in(tier, self._clock())
+
+    def _check_policy(self) -> None:
+        limit = self._sampler.take().limit
+        try:
+            if limit is not None:
+                self.policy.enter_ratios(limit.size_bytes)
+        except PolicyError:
+            self._sampler.close()
+            raise
 
     # -- the loop
 
