@@ -8,24 +8,12 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
-from amm_exporter.control.governor import Governor
-from amm_exporter.model import RAISED_TIERS, ProcessMemory, Sample, Tier
+from amm_exporter.export.source import View
+from amm_exporter.model import RAISED_TIERS, Tier
 
 Observed = tuple[float, Mapping[str, str | int]]
-Observer = Callable[["View"], Iterable[Observed]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What one collection sees: the governor, one sample, and the details of the process at that moment."""
-
-    governor: Governor
-    sample: Sample
-    details: ProcessMemory | None
-    started_unix_seconds: float | None
-    self_bytes: int
+Observer = Callable[[View], Iterable[Observed]]
 
 
 def _one(value: float | None) -> Iterator[Observed]:
@@ -125,6 +113,17 @@ def _gc_freed(view: View) -> Iterator[Observed]:
     return _one(view.governor.gc.freed_bytes if view.governor.gc is not None else None)
 
 
+def _allocators(view: View) -> Iterator[Observed]:
+    for memory in view.allocators:
+        yield memory.used_bytes, {"allocator": memory.allocator, "state": "used"}
+        yield memory.free_bytes, {"allocator": memory.allocator, "state": "free"}
+
+
+def _fragmentation(view: View) -> Iterator[Observed]:
+    for memory in view.allocators:
+        yield memory.fragmentation_ratio, {"allocator": memory.allocator}
+
+
 def _plan(view: View) -> Iterator[Observed]:
     for name, ladder in view.governor.policy.plan.items():
         value = ladder[view.governor.tier]
@@ -174,6 +173,8 @@ OBSERVERS: dict[str, Observer] = {
     "amm.anomaly.ceiling_ratio": lambda v: _one(v.governor.policy.anomaly.ceiling_ratio),
     "amm.gc.pause.max": _pause_max,
     "amm.gc.freed": _gc_freed,
+    "amm.allocator.memory": _allocators,
+    "amm.allocator.fragmentation_ratio": _fragmentation,
     "amm.plan.value": _plan,
     "amm.budget.limit": lambda v: _one(v.governor.policy.budget_bytes),
     "amm.budget.usage_ratio": _budget_ratio,

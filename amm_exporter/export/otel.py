@@ -6,8 +6,6 @@ GC pauses, is filled from a queue drained here: recording inside a gc callback d
 
 from __future__ import annotations
 
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -16,11 +14,10 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from amm_exporter import __version__
 from amm_exporter.control.governor import Governor
 from amm_exporter.export.names import COUNTER, HISTOGRAM, METRICS, PAUSE_BUCKETS_SECONDS, UPDOWN, Metric
-from amm_exporter.export.observers import OBSERVERS, Observer, View
+from amm_exporter.export.observers import OBSERVERS, Observer
+from amm_exporter.export.source import Source
 
 SCOPE_NAME = "amm_exporter"
-VIEW_SECONDS = 0.05
-"""A collection calls the callbacks within a millisecond or two: they share one sample, and two scrapes do not."""
 
 
 class Instruments:
@@ -30,12 +27,7 @@ class Instruments:
 
     def __init__(self, provider: MeterProvider) -> None:
         meter = provider.get_meter(SCOPE_NAME, __version__)
-        self._governor: Governor | None = None
-        self._self_bytes = 0
-        self._started: float | None = None
-        self._view: View | None = None
-        self._view_at = float("-inf")
-        self._lock = threading.RLock()
+        self._source: Source | None = None
         self._undo: Callable[[], None] | None = None
         for name, observer in OBSERVERS.items():
             _create(meter, METRICS[name], self._callback(observer))
@@ -43,56 +35,37 @@ class Instruments:
 
     @property
     def shown(self) -> Governor | None:
-        return self._governor
+        return self._source.governor if self._source is not None else None
 
     def show(self, governor: Governor | None, self_bytes: int = 0) -> None:
         if self._undo is not None:
             self._undo()
             self._undo = None
-        self._governor, self._self_bytes, self._view = governor, self_bytes, None
         if governor is None:
+            self._source = None
             _forget(self._pauses)
             return
-        self._started = governor.sampler.start_unix_seconds()
-        self._undo = governor.subscribe(lambda *_: self._drain(governor))
+        source = self._source = Source(governor, self_bytes)
+        self._undo = governor.subscribe(lambda *_: self._drain(source))
 
     def _callback(self, observer: Observer) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
-            view = self._current()
-            if view is not None:
-                for value, attributes in observer(view):
+            source = self._source
+            if source is not None:
+                for value, attributes in observer(source.view()):
                     yield Observation(value, attributes)
 
         return observe
 
-    def _current(self) -> View | None:
-        governor = self._governor
-        if governor is None:
-            return None
-        with self._lock:
-            if self._view is None or time.monotonic() - self._view_at > VIEW_SECONDS:
-                self._view = View(
-                    governor=governor,
-                    sample=governor.fresh(),
-                    details=governor.sampler.details(),
-                    started_unix_seconds=self._started,
-                    self_bytes=self._self_bytes,
-                )
-                self._view_at = time.monotonic()
-            return self._view
-
-    def _drain(self, governor: Governor) -> None:
-        if governor.gc is not None:
-            with self._lock:
-                for pause in governor.gc.drain():
+    def _drain(self, source: Source) -> None:
+        if source.governor.gc is not None:
+            with source.lock:
+                for pause in source.governor.gc.drain():
                     self._pauses.record(pause.seconds, {"generation": pause.generation})
 
     def after_fork_in_child(self) -> None:
-        """The child's own lock and start time: the parent's may have been held at the fork."""
-        self._lock = threading.RLock()
-        self._view = None
-        if self._governor is not None:
-            self._started = self._governor.sampler.start_unix_seconds()
+        if self._source is not None:
+            self._source.after_fork_in_child()
 
 
 # A provider returns the instruments it already has, with the callbacks of the first call, when they are created again.

@@ -1,0 +1,57 @@
+"""What a collection sees: one view of the governor and of the probes that only work from inside the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from amm_exporter.control.governor import Governor
+from amm_exporter.model import ProcessMemory, Sample
+from amm_exporter.probes.allocator import AllocatorMemory, AllocatorProbe
+
+VIEW_SECONDS = 0.05
+"""A collection calls its callbacks within a few milliseconds: they share one view, and two scrapes do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The governor, one sample, and what was read beside it at that moment."""
+
+    governor: Governor
+    sample: Sample
+    details: ProcessMemory | None
+    started_unix_seconds: float | None
+    self_bytes: int
+    allocators: tuple[AllocatorMemory, ...] = ()
+
+
+class Source:
+    """Makes views of one governor. `self_bytes` is what starting AMM added to the resident set."""
+
+    def __init__(self, governor: Governor, self_bytes: int) -> None:
+        self.governor = governor
+        self._self_bytes = self_bytes
+        self._allocators = AllocatorProbe() if governor.gc is not None else None
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """A lock and a start time of the child's own: the parent's lock may have been held at the fork."""
+        self.lock = threading.RLock()
+        self._view: View | None = None
+        self._view_at = float("-inf")
+        self._started = self.governor.sampler.start_unix_seconds()
+
+    def view(self) -> View:
+        with self.lock:
+            if self._view is None or time.monotonic() - self._view_at > VIEW_SECONDS:
+                self._view = View(
+                    governor=self.governor,
+                    sample=self.governor.fresh(),
+                    details=self.governor.sampler.details(),
+                    started_unix_seconds=self._started,
+                    self_bytes=self._self_bytes,
+                    allocators=self._allocators.read() if self._allocators else (),
+                )
+                self._view_at = time.monotonic()
+            return self._view
