@@ -1,0 +1,311 @@
+"""AMM's instruments on a MeterProvider of the test's own: which series, under which names, and that stop ends them."""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from amm_exporter.control.governor import Governor
+from amm_exporter.errors import AMMError
+from amm_exporter.export.names import HISTOGRAM, METRICS, UPDOWN
+from amm_exporter.export.observers import OBSERVERS
+from amm_exporter.export.otel import Instruments, instruments_of
+from amm_exporter.export.reader import AMMMetricReader
+from amm_exporter.export.session import start
+from amm_exporter.model import (
+    CgroupMemory,
+    HostMemory,
+    Limit,
+    Pressure,
+    ProcessMemory,
+    Reading,
+    Sample,
+    Tier,
+    TreeMemory,
+)
+from amm_exporter.policy import load_policy
+from amm_exporter.units import GIB, MIB
+
+MAX_SERIES = 120
+
+GOLDEN = """
+amm_allocator_fragmentation_ratio gauge
+amm_allocator_memory_bytes gauge
+amm_anomaly_ceiling_ratio gauge
+amm_anomaly_deviations gauge
+amm_anomaly_floor_ratio gauge
+amm_budget_limit_bytes gauge
+amm_budget_usage_ratio gauge
+amm_cgroup_events_total counter
+amm_gc_freed_bytes_total counter
+amm_gc_pause_duration_seconds histogram
+amm_gc_pause_max_seconds gauge
+amm_last_sample_timestamp_seconds gauge
+amm_memory_exhaustion_seconds gauge
+amm_memory_headroom_bytes gauge
+amm_memory_limit_bytes gauge
+amm_memory_peak_bytes gauge
+amm_memory_pressure_stall_seconds_total counter
+amm_memory_swap_bytes gauge
+amm_memory_tier gauge
+amm_memory_tier_active gauge
+amm_memory_tier_threshold_ratio gauge
+amm_memory_tier_time_seconds_total counter
+amm_memory_tier_transitions_total counter
+amm_memory_tree_processes gauge
+amm_memory_usage_bytes gauge
+amm_memory_usage_ratio gauge
+amm_plan_value gauge
+amm_probe_success gauge
+amm_sampler_lateness_seconds gauge
+amm_self_cpu_time_seconds_total counter
+amm_self_memory_bytes gauge
+cpython_gc_collected_objects_total counter
+cpython_gc_collections_total counter
+cpython_gc_uncollectable_objects_total counter
+process_memory_usage_bytes gauge
+process_memory_virtual_bytes gauge
+process_paging_faults_total counter
+process_uptime_seconds gauge
+"""
+
+
+class EverythingSampler:
+    """A machine that has all there is: a cgroup with events, pressure, swap, five limits, a tree, a failing probe."""
+
+    def __init__(self) -> None:
+        self.probes = dict.fromkeys(("process", "tree", "cgroup", "host", "pressure", "limit"), True)
+        self.probes["limit_sources"] = False
+        self.now = 100.0
+        self.memory = ProcessMemory(pid=7, rss_bytes=600 * MIB, virtual_bytes=2 * GIB)
+
+    def clock(self) -> float:
+        return self.now
+
+    def take(self) -> Sample:
+        self.now += 1.0
+        used = int(500 * MIB + self.now * MIB)
+        scopes = ("cgroup", "tree", "host", "process")
+        sources = ("policy", "cgroup", "rlimit_as", "rlimit_data", "ram")
+        limits = tuple(Limit(source=source, size_bytes=GIB) for source in sources)
+        return Sample(
+            t_seconds=self.now,
+            unix_seconds=1.7e9,
+            process=self.memory,
+            readings=tuple(Reading(scope=scope, used_bytes=used, limit_bytes=GIB) for scope in scopes),
+            limit=limits[0],
+            limits=limits,
+            tree=TreeMemory(rss_bytes=used, processes=(self.memory,)),
+            cgroup=CgroupMemory(
+                path="/x", version=2, usage_bytes=used, working_set_bytes=used, oom_events=1, oom_kills=0, high_events=2
+            ),
+            host=HostMemory(total_bytes=GIB, available_bytes=MIB),
+            pressure=tuple(
+                Pressure(scope=scope, some_seconds=2, full_seconds=1, some_avg10_ratio=0, full_avg10_ratio=0)
+                for scope in ("host", "cgroup")
+            ),
+            failed=frozenset({"limit_sources"}),
+        )
+
+    def details(self) -> ProcessMemory:
+        return ProcessMemory(
+            pid=7, rss_bytes=1, virtual_bytes=1, peak_bytes=2, swap_bytes=3, minor_faults=4, major_faults=5
+        )
+
+    def start_unix_seconds(self) -> float:
+        return 1.7e9 - 60
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def reader() -> AMMMetricReader:
+    return AMMMetricReader(serve=False)
+
+
+@pytest.fixture
+def provider(reader: AMMMetricReader) -> Iterator[MeterProvider]:
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    yield provider
+    provider.shutdown()
+
+
+@pytest.fixture
+def everything() -> Iterator[Governor]:
+    """A governor that has been in every tier, over a sampler that knows all."""
+    sampler = EverythingSampler()
+    policy = load_policy({"budget": "1GB", "plan": {"on": {"normal": True}, "mode": {"normal": "lazy"}}}, environ={})
+    governor = Governor(policy, sampler=sampler, clock=sampler.clock, plugins=lambda: None)  # type: ignore[arg-type]
+    governor.last_tick_unix_seconds = 1.7e9
+    for left in Tier:
+        for entered in Tier:
+            if left is not entered:
+                governor._track.transitions[left, entered] = 1
+    yield governor
+    governor.stop()
+
+
+def page(reader: AMMMetricReader) -> str:
+    return reader.render()[1].decode()
+
+
+def series(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith(("#", "target_info"))]
+
+
+def types(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^# TYPE (?!target)(\S+) (\S+)$", text, re.MULTILINE))
+
+
+def test_every_observer_has_a_row() -> None:
+    assert OBSERVERS.keys() <= METRICS.keys()
+    assert not [name for name in OBSERVERS if METRICS[name].kind == HISTOGRAM]
+
+
+def shown(instruments: Instruments, governor: Governor, reader: AMMMetricReader) -> str:
+    """A page after a full collection of each generation was recorded."""
+    instruments.show(governor, self_bytes=5)
+    assert governor.gc is not None
+    governor.gc.start()
+    for generation in range(3):
+        gc.collect(generation)
+    governor.sample()
+    governor.sample()
+    return page(reader)
+
+
+def test_names_and_types_are_the_golden_ones(
+    provider: MeterProvider, reader: AMMMetricReader, everything: Governor
+) -> None:
+    """A name or type here is public API: to change one breaks somebody's dashboard, to add one is free."""
+    found = types(shown(Instruments(provider), everything, reader))
+    golden = dict(line.split() for line in GOLDEN.strip().splitlines())
+    assert {name: found.get(name) for name in golden} == golden
+
+
+def test_every_observer_shows_something_where_there_is_everything(
+    provider: MeterProvider, reader: AMMMetricReader, everything: Governor
+) -> None:
+    text = shown(Instruments(provider), everything, reader)
+    for name in OBSERVERS:
+        assert re.search(rf"^{METRICS[name].prometheus}(\{{.*\}})? [-0-9.e]+$", text, re.MULTILINE), name
+
+
+def test_labels_are_those_of_the_table(provider: MeterProvider, reader: AMMMetricReader, everything: Governor) -> None:
+    families = {
+        sample.name: set(sample.labels)
+        for family in text_string_to_metric_families(shown(Instruments(provider), everything, reader))
+        for sample in family.samples
+    }
+    for name in OBSERVERS:
+        assert families[METRICS[name].prometheus] == set(METRICS[name].labels)
+
+
+def test_a_plan_value_that_is_true_is_1_and_a_text_is_none(
+    provider: MeterProvider, reader: AMMMetricReader, everything: Governor
+) -> None:
+    text = shown(Instruments(provider), everything, reader)
+    assert [line for line in series(text) if "plan" in line] == ['amm_plan_value{setting="on"} 1.0']
+
+
+def test_a_process_stays_below_the_most_series_it_may_have(
+    provider: MeterProvider, reader: AMMMetricReader, everything: Governor
+) -> None:
+    """Counting a histogram once for each generation, as its buckets are one instrument's."""
+    text = shown(Instruments(provider), everything, reader)
+    counted = [line for line in series(text) if "_bucket{" not in line and "_sum{" not in line]
+    assert 80 < len(counted) <= MAX_SERIES
+
+
+def test_a_real_process_shows_what_is_promised_of_it(provider: MeterProvider, reader: AMMMetricReader) -> None:
+    with start({"budget": "8GB"}, meter_provider=provider):
+        names = types(page(reader)).keys()
+        assert {
+            "amm_memory_tier", "amm_memory_usage_ratio", "process_memory_usage_bytes", "amm_memory_limit_bytes",
+            "cpython_gc_collections_total", "amm_memory_peak_bytes", "amm_budget_usage_ratio", "process_uptime_seconds",
+        } <= names  # fmt: skip
+        assert len(series(page(reader))) <= MAX_SERIES
+
+
+def test_stop_makes_every_series_vanish_and_start_brings_them_back(
+    provider: MeterProvider, reader: AMMMetricReader
+) -> None:
+    pages = []
+    for _ in range(3):
+        session = start({}, meter_provider=provider)
+        gc.collect()
+        session.governor.sample()
+        pages.append(types(page(reader)))
+        assert "amm_gc_pause_duration_seconds" in pages[-1]
+        session.stop()
+        session.stop()
+        assert page(reader) == ""
+    assert pages[0] == pages[1] == pages[2]
+
+
+def test_a_provider_shows_one_session_at_a_time(provider: MeterProvider) -> None:
+    with start({}, meter_provider=provider), pytest.raises(AMMError) as caught:
+        start({}, meter_provider=provider)
+    assert str(caught.value) == (
+        "AMM is already started on this MeterProvider; stop() that session before starting another"
+    )
+
+
+def test_two_providers_show_two_sessions(provider: MeterProvider, reader: AMMMetricReader) -> None:
+    other_reader = AMMMetricReader(serve=False)
+    other = MeterProvider([other_reader], shutdown_on_exit=False)
+    with start({"limit": "1GB"}, meter_provider=provider), start({"limit": "2GB"}, meter_provider=other):
+        assert f'amm_memory_limit_bytes{{source="policy"}} {GIB}' in page(reader)
+        assert f'amm_memory_limit_bytes{{source="policy"}} {2 * GIB}' in page(other_reader)
+    other.shutdown()
+
+
+def test_a_provider_that_nobody_holds_is_not_kept_alive() -> None:
+    provider = MeterProvider([AMMMetricReader(serve=False)], shutdown_on_exit=False)
+    start({}, meter_provider=provider).stop()
+    assert instruments_of(provider).shown is None
+    seen = weakref.ref(provider)
+    provider.shutdown()
+    del provider
+    gc.collect()
+    assert seen() is None
+
+
+def test_names_labels_and_kinds_are_the_same_through_opentelemetrys_own_exporter(everything: Governor) -> None:
+    """But for scope labels, which AMM's reader leaves off."""
+    reader, theirs = AMMMetricReader(serve=False), PrometheusMetricReader()
+    provider = MeterProvider([reader, theirs], shutdown_on_exit=False)
+    try:
+        ours = families(shown(Instruments(provider), everything, reader))
+        by_client = families(generate_latest(REGISTRY).decode())
+    finally:
+        provider.shutdown()
+    assert len(ours) > len(OBSERVERS)
+    assert {name: by_client.get(name) for name in ours} == ours
+
+
+def families(text: str) -> dict[str, tuple[str, str, frozenset[str]]]:
+    return {
+        family.name: (
+            family.type,
+            family.documentation,
+            frozenset(
+                label for sample in family.samples for label in sample.labels if not label.startswith("otel_scope_")
+            ),
+        )
+        for family in text_string_to_metric_families(text)
+        if family.name != "target_info"
+    }
+
+
+def test_memory_is_an_up_down_counter_as_its_convention_says() -> None:
+    assert METRICS["process.memory.usage"].kind == UPDOWN
