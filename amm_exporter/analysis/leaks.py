@@ -1,0 +1,219 @@
+"""Is this series leaking? A streaming detector, one for each series of bytes over time. Pure: samples in, verdict out.
+
+The past is kept in a pyramid of blocks (`pyramid`). As the record grows, its whole life and recent stretches of it are
+examined (`windows`), and the odds of a leak over the best bounded explanation are summed as in Page's CUSUM (1954,
+Biometrika 41): a verdict turns when they have added up, not at the first lucky look. What a verdict says in words is
+`verdicts`; where the growth sits (types, sites) is `growth`; leaks per call are `per_call`.
+
+Measured against the rules in use today by `python -m benchmarks.leaks`; docs/leaks.md holds the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import NormalDist
+
+from amm_exporter.analysis.grid import POINTS
+from amm_exporter.analysis.pyramid import Block, Pyramid
+from amm_exporter.analysis.verdicts import LeakSettings, Verdict, undecided, verdict_of
+from amm_exporter.analysis.windows import Demand, Finding, examine
+
+__all__ = ["LeakDetector", "LeakSettings", "Verdict"]
+
+LARGEST = 2.0**63
+"""Sizes and times beyond this are no measurements."""
+
+ODDS_OLD, ODDS_FRESH, ODDS_SLOWING = 4.0, 4.0, 6.0
+"""Lead in Schwarz's criterion that counts for a leak at 99 % confidence: growth since the start of the record, growth
+after a calm stretch, and growth that was faster before. A line and a warm-up too slow to tell from it are 3.5 apart."""
+
+EARLY_SAMPLES, EARLY_ODDS = 128, 8.0
+"""Programs fill what they will keep when they start: more is asked of shorter records."""
+
+RAISE, MOST, STEP_UP, STEP_DOWN = 4.0, 8.0, 3.0, 3.0
+"""The sum of leads at which a verdict is raised (it falls at 0), its ceiling, and the most one look adds or takes."""
+
+TREND_LOOKS = 1.5
+"""The trend's t must be this many times the normal quantile: it is looked at again and again."""
+
+RESTART_CAUTION = 3
+RESTART_SHARE = 0.5
+"""After a restart the new life must have grown by this share of the old before it is judged by itself; its samples
+count a third. One tooth of a saw among many never is."""
+
+FINEST_GLANCE = 3
+"""Recent growth is looked for in stretches of 32 blocks of at least 2**3 samples."""
+
+
+class LeakDetector:
+    """Feed it `add(t_seconds, value_bytes)`; ask `verdict()` whenever you like.
+
+    Times may be irregular, repeat or jump (a clock that is set back is taken to have stood still), values may be any
+    finite numbers; what is not finite is ignored. State is O(log n), a sample costs O(1) on average.
+    """
+
+    __slots__ = (
+        "_clock_shift", "_demand", "_extra_odds", "_finding", "_first_time", "_last_time", "_leaking", "_level",
+        "_pyramid", "_sum", "_verdict", "settings",
+    )  # fmt: skip
+
+    def __init__(self, settings: LeakSettings | None = None) -> None:
+        self.settings = settings or LeakSettings()
+        self._pyramid = Pyramid()
+        self._clock_shift = 0.0
+        self._first_time = 0.0
+        self._last_time = -math.inf
+        self._level = 0
+        self._sum = 0.0
+        self._leaking = False
+        self._finding: Finding | None = None
+        self._verdict: Verdict | None = None
+        confidence = self.settings.confidence
+        self._extra_odds = math.log(confidence / (1.0 - confidence) / 99.0)
+        self._demand = Demand(
+            growth_bytes=self.settings.min_growth_bytes,
+            growth_ratio=self.settings.min_growth_ratio,
+            trend_t=TREND_LOOKS * NormalDist().inv_cdf(confidence),
+        )
+
+    def add(self, t_seconds: float, value_bytes: float) -> None:
+        """One sample. Amortised a few microseconds; looks at the record each time it has grown by about a tenth."""
+        if not (-LARGEST < t_seconds < LARGEST and -LARGEST < value_bytes < LARGEST):
+            return
+        time = t_seconds + self._clock_shift
+        if time < self._last_time:
+            self._clock_shift += self._last_time - time
+            time = self._last_time
+        self._last_time = time
+        pyramid = self._pyramid
+        pyramid.add(time, value_bytes)
+        count = pyramid.count
+        if count >= POINTS:
+            if count & ((4 << self._level) - 1) == 0:
+                self._look()
+            elif count & ((16 << FINEST_GLANCE) - 1) == 0:
+                self._glance()
+        elif count == 1:
+            self._first_time = time
+
+    def verdict(self, limit_bytes: int | None = None) -> Verdict:
+        """What is known now. `limit_bytes` adds the time until the level reaches it."""
+        known = self._verdict
+        if known is None or known.sample_count != self._pyramid.count or limit_bytes is not None:
+            known = self._judged(limit_bytes)
+            if limit_bytes is None:
+                self._verdict = known
+        return known
+
+    def _judged(self, limit_bytes: int | None) -> Verdict:
+        count, span = self._pyramid.count, max(0.0, self._last_time - self._first_time) if self._pyramid.count else 0.0
+        if self._finding is None:
+            return undecided(self._pyramid.level(0), self.settings, count, span)
+        return verdict_of(
+            self._finding,
+            leaking=self._leaking,
+            recent=list(self._pyramid.level(0))[-8:],
+            clock_shift=self._clock_shift,
+            settings=self.settings,
+            limit_bytes=limit_bytes,
+            sample_count=count,
+            span_seconds=span,
+        )
+
+    def _life(self) -> list[Block]:
+        """At least 32 blocks over the window (or everything); sets the level they are from."""
+        window = self.settings.window_seconds
+        if window is None:
+            self._level = (self._pyramid.count // POINTS).bit_length() - 1
+            return list(self._pyramid.level(self._level))
+        self._level, blocks = self._pyramid.since(self._last_time - window)
+        if len(blocks) < POINTS:
+            blocks = list(self._pyramid.level(self._level))[-POINTS:]
+        return blocks
+
+    def _look(self) -> None:
+        """Examine life and recent stretches, best reason first, and add the lead to the sum."""
+        life = self._life()
+        lead, best, first = -STEP_DOWN, None, None
+        for blocks, older, samples in self._stretches(life):
+            finding = examine(blocks, older, self._demand)
+            first = first or finding
+            found = self._lead(finding, samples, slowing=older is not None)
+            lead = max(lead, min(found, STEP_UP))
+            if found >= 0.0:
+                best = finding
+                break
+        self._turn(lead, best or first)
+
+    def _glance(self) -> None:
+        """Between the looks of a long life: has something new begun in the last few blocks?"""
+        pyramid, life = self._pyramid, self._pyramid.level(self._level)
+        count = pyramid.count
+        for level in range(FINEST_GLANCE, self._level - 2):
+            if count & ((16 << level) - 1):
+                break
+            blocks = list(pyramid.level(level))[-POINTS:]
+            older = [block for block in life if block[0] < blocks[0][0]]
+            high = max(block[1] for block in older)
+            if (blocks[-1][1] + blocks[-2][1]) / 2 - high < self._demand.growth_bytes:
+                continue
+            finding = examine(blocks, older, self._demand)
+            lead = self._lead(finding, count, slowing=True)
+            if lead >= 0.0:
+                self._turn(min(lead, STEP_UP), finding)
+                return
+
+    def _lead(self, finding: Finding, samples: int, *, slowing: bool) -> float:
+        """By how much the odds exceed what is asked; -inf for a look that never came to a contest."""
+        if finding.odds is None or self._is_slow(finding):
+            return -math.inf
+        asked = ODDS_FRESH if finding.fresh else ODDS_SLOWING if slowing else ODDS_OLD
+        return finding.odds - asked - self._extra_odds - EARLY_ODDS * max(0.0, EARLY_SAMPLES / samples - 1.0)
+
+    def _is_slow(self, finding: Finding) -> bool:
+        settings = self.settings
+        lasted = self._last_time - finding.onset_seconds
+        return finding.slope < settings.min_slope and lasted < settings.slow_after_seconds
+
+    def _turn(self, lead: float, finding: Finding | None) -> None:
+        self._sum = min(MOST, max(0.0, self._sum + lead))
+        if self._sum >= RAISE:
+            self._leaking = self._leaking or lead >= 0.0
+        elif self._sum <= 0.0:
+            self._leaking = False
+        if lead >= 0.0 or not self._leaking or self._finding is None:
+            self._finding = finding
+        self._verdict = None
+
+    def _stretches(self, life: list[Block]) -> Iterator[tuple[list[Block], list[Block] | None, int]]:
+        """Stretches to examine, what lies before them, and how many samples their story has."""
+        pyramid = self._pyramid
+        yield life, None, len(life) << self._level
+        recent = [life[-POINTS:]] if len(life) > POINTS else []
+        finest = FINEST_GLANCE if self._level > FINEST_GLANCE + 2 else max(0, self._level - 2)
+        recent += [list(pyramid.level(level))[-POINTS:] for level in range(self._level - 1, finest - 1, -1)]
+        for blocks in recent:
+            older = [block for block in life if block[0] < blocks[0][0]]
+            if len(older) >= 4:
+                yield blocks, older, pyramid.count
+        restart = _only_restart(life)
+        if restart is not None:
+            level, blocks = pyramid.since(restart[0])
+            if len(blocks) >= POINTS and life[-1][1] - min(block[1] for block in blocks) > RESTART_SHARE * restart[1]:
+                yield blocks, None, (len(blocks) << level) // RESTART_CAUTION
+
+
+def _only_restart(life: list[Block]) -> tuple[float, float] | None:
+    """Time of the one fall by over half of all that had been gained, and that gain; None if there are more: a saw."""
+    low = high = life[0][1]
+    found: tuple[int, float] | None = None
+    for index in range(1, len(life)):
+        before = life[index - 1][1]
+        high = max(high, before)
+        after = min(block[1] for block in life[index : index + 2])
+        if high > low and before - after > 0.5 * (high - low) and before - after > 0.02 * before:
+            if found is not None and index > found[0] + 2:
+                return None
+            found = index, high - low
+    return None if found is None else (life[min(found[0] + 1, len(life) - 1)][0], found[1])

@@ -1,0 +1,178 @@
+"""What a leak verdict is and how a finding becomes one: bounds, kind, time to exhaustion, reasons in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from amm_exporter.analysis.pyramid import Block
+from amm_exporter.analysis.windows import Finding
+from amm_exporter.units import MIB, format_duration, format_rate, format_size
+
+DEGREES = 29
+"""Residual degrees of freedom of a trend on 32 points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakSettings:
+    """What counts as a leak.
+
+    Attributes:
+        window_seconds: only the last so many seconds are judged; None judges the whole life, recent stretches included.
+        confidence: of the verdict and of the bounds on the slope.
+        min_slope: bytes per second. Slower growth is not called a leak until it has lasted `slow_after_seconds`.
+        slow_after_seconds: inf ignores growth below `min_slope` for ever.
+        min_growth_bytes: what the growth must have added up to.
+        min_growth_ratio: the same as a share of the level.
+    """
+
+    window_seconds: float | None = None
+    confidence: float = 0.99
+    min_slope: float = MIB / 3600
+    slow_after_seconds: float = 3 * 3600.0
+    min_growth_bytes: float = float(MIB)
+    min_growth_ratio: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.confidence < 1.0:
+            raise ValueError(f"confidence is {self.confidence!r}; expected a ratio above 0.5 and below 1")
+        for name in ("min_slope", "slow_after_seconds", "min_growth_bytes", "min_growth_ratio"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected zero or more")
+        if self.window_seconds is not None and not self.window_seconds > 0.0:
+            raise ValueError(f"window_seconds is {self.window_seconds!r}; expected more than zero, or None for all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The answer for one series.
+
+    Attributes:
+        slope, lower, upper: bytes per second, with two-sided bounds at `confidence`.
+        onset_seconds: when the growth began, on the series' clock; None when not leaking.
+        kind: how a leak grows (steady, stepwise, saw-tooth) or what it is instead (warm-up, step, season, saw-tooth,
+            falling, noise, or unknown while there are too few samples).
+        exhaustion_seconds: until the limit is reached at this slope; None when not leaking or without a limit.
+        reasons: sentences for people.
+    """
+
+    leaking: bool
+    slope: float
+    lower: float
+    upper: float
+    confidence: float
+    onset_seconds: float | None
+    kind: str
+    exhaustion_seconds: float | None
+    reasons: tuple[str, ...]
+    sample_count: int
+    span_seconds: float
+
+
+def verdict_of(
+    finding: Finding,
+    *,
+    leaking: bool,
+    recent: Sequence[Block],
+    clock_shift: float,
+    settings: LeakSettings,
+    limit_bytes: int | None,
+    sample_count: int,
+    span_seconds: float,
+) -> Verdict:
+    """The verdict that a finding supports."""
+    reach = quantile(settings.confidence) * finding.error
+    return Verdict(
+        leaking=leaking,
+        slope=finding.slope,
+        lower=finding.slope - reach,
+        upper=finding.slope + reach,
+        confidence=settings.confidence,
+        onset_seconds=finding.onset_seconds - clock_shift if leaking else None,
+        kind=_leak_kind(finding) if leaking else _INSTEAD.get(finding.rival or finding.because, "noise"),
+        exhaustion_seconds=_exhaustion(finding.slope, recent, limit_bytes) if leaking else None,
+        reasons=_leak_reasons(finding, span_seconds, reach) if leaking else _other_reasons(finding),
+        sample_count=sample_count,
+        span_seconds=span_seconds,
+    )
+
+
+def undecided(samples: Sequence[Block], settings: LeakSettings, sample_count: int, span_seconds: float) -> Verdict:
+    """The verdict on too few samples: the slope from the first to the last one, nothing decided."""
+    rise = samples[-1][1] - samples[0][1] if samples else 0.0
+    slope = rise / span_seconds if span_seconds >= 1e-3 else 0.0
+    return Verdict(
+        leaking=False,
+        slope=slope,
+        lower=min(0.0, 2 * slope),
+        upper=max(0.0, 2 * slope),
+        confidence=settings.confidence,
+        onset_seconds=None,
+        kind="unknown",
+        exhaustion_seconds=None,
+        reasons=(f"{sample_count} samples: too few to tell",),
+        sample_count=sample_count,
+        span_seconds=span_seconds,
+    )
+
+
+def quantile(confidence: float) -> float:
+    """Two-sided Student quantile (first term of its expansion about the normal one; Abramowitz and Stegun 26.7.5)."""
+    normal = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    return normal + normal * (normal * normal + 1.0) / (4.0 * DEGREES)
+
+
+_INSTEAD = {
+    "step": "step",
+    "filling": "warm-up",
+    "warm-up": "warm-up",
+    "long warm-up": "warm-up",
+    "swell": "season",
+    "season": "season",
+    "fading": "warm-up",
+    "falling": "falling",
+    "floor stands": "saw-tooth",
+    "uneven": "saw-tooth",
+    "short": "unknown",
+}
+
+_WORDS = {
+    "flat": "no growth that matters",
+    "falling": "memory is being given back",
+    "uneven": "goes up and down on a floor that stands still",
+    "floor stands": "the peaks rise, the floor does not",
+    "unsure": "any rise is within the noise",
+    "fading": "it grew, and is growing ever less: warming up or full",
+    "short": "too short a time to tell",
+    "contest": "it rises, but a {rival} explains it as well as a leak does",
+}
+
+
+def _leak_kind(finding: Finding) -> str:
+    if finding.unevenness > 0.25:
+        return "saw-tooth"
+    return "stepwise" if finding.jumpiness > 0.8 else "steady"
+
+
+def _exhaustion(slope: float, recent: Sequence[Block], limit_bytes: int | None) -> float | None:
+    if limit_bytes is None or not recent or slope <= 0.0:
+        return None
+    seconds = (limit_bytes - sum(block[1] for block in recent) / len(recent)) / slope
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _leak_reasons(finding: Finding, span_seconds: float, reach: float) -> tuple[str, ...]:
+    bounds = f"{format_rate(finding.slope - reach)} to {format_rate(finding.slope + reach)}"
+    return (
+        f"grows by {format_rate(finding.slope)} ({bounds})",
+        f"gained {format_size(finding.growth_bytes)}; {format_duration(span_seconds)} watched",
+        f"steady growth explains it better than a {finding.rival} does",
+        *(("the floor rises, not only the peaks",) if finding.on_floor else ()),
+        *(("it was calm before",) if finding.fresh else ()),
+    )
+
+
+def _other_reasons(finding: Finding) -> tuple[str, ...]:
+    return (_WORDS.get(finding.because, finding.because).format(rival=finding.rival or "bounded shape"),)
