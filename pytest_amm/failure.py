@@ -44,13 +44,14 @@ def explain(
         ("peak", f"{format_size(breach.peak_bytes)} {_peak_words(breach, phases, exact)}"),
         ("over by", format_size(breach.over_bytes)),
         ("where", f"{breach.phase} of {nodeid}"),
-        ("phases", "; ".join(_phase_words(phase) for phase in phases)),
     ]
+    if phases:
+        rows.append(("phases", "; ".join(_phase_words(phase) for phase in phases)))
     if slack_bytes >= MIB:
         rows.append(
             ("slack", f"{format_size(slack_bytes)} of free heap was resident already and could be used as well")
         )
-    rows += [("", note) for note in notes]
+    rows += [("how", note) for note in notes]
     rows += [("next", advice) for advice in _advice(breach, phases, nodeid)]
     return "\n".join([headline(breach), *(f"  {label:<8} {text}" for label, text in rows)])
 
@@ -91,7 +92,7 @@ def _peak_words(breach: Breach, phases: Sequence[Phase], exact: bool) -> str:
     children_bytes = max((phase.children_bytes for phase in phases), default=0)
     if children_bytes:
         how += f"; of it {format_size(children_bytes)} in child processes, sampled"
-    if breach.scope == "test":
+    if breach.scope == "test" and phases:
         return f"of growth, from {format_size(phases[0].start_bytes)} at its start ({how})"
     return f"at one time ({how})"
 
@@ -107,7 +108,7 @@ def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
         return [f'if it needs this much, say so: @pytest.mark.amm_budget("{enough}")']
     if breach.scope == "emergency":
         return ["run fewer workers (pytest -n), or the heaviest tests by themselves"]
-    start_bytes = phases[0].start_bytes
+    start_bytes = phases[0].start_bytes if phases else 0
     advice = [f"see its own part: pytest '{nodeid}' --amm-peaks"]
     if start_bytes > breach.budget_bytes // 2:
         advice.append(

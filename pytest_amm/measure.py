@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from pytest_amm import failure
+from pytest_amm.board import RUNG_CHILD, RUNG_LIMIT, RUNG_SIGNAL, Stop
 from pytest_amm.budget import Breach, TestBudget, budget_of, judge
+from pytest_amm.giveback import give_back
+from pytest_amm.guard import Guard
 from pytest_amm.meter import Meter
 from pytest_amm.records import Phase, Record, pack
 from pytest_amm.settings import Settings
@@ -26,12 +29,13 @@ class TestMeasure:
     """What is known of one test while it runs."""
 
     __test__ = False
-    __slots__ = ("breach", "budget", "outcome", "phases", "start_seconds", "started")
+    __slots__ = ("breach", "budget", "outcome", "phases", "start_seconds", "started", "stop")
 
     def __init__(self, budget: TestBudget | None, start_seconds: float) -> None:
         self.budget = budget
         self.phases: list[Phase] = []
         self.breach: Breach | None = None
+        self.stop: Stop | None = None
         self.outcome = "passed"
         self.start_seconds = start_seconds
         self.started = time.perf_counter()
@@ -47,9 +51,12 @@ MEASURE = pytest.StashKey[TestMeasure]()
 class Measurer:
     """The hooks around each phase of each test."""
 
-    def __init__(self, settings: Settings, meter: Meter, *, worker: str = "", session_started: float) -> None:
+    def __init__(
+        self, settings: Settings, meter: Meter, *, guard: Guard | None = None, worker: str = "", session_started: float
+    ) -> None:
         self._settings = settings
         self._meter = meter
+        self._guard = guard
         self._worker = worker
         self._session_started = session_started
         self._budgets: dict[str, TestBudget | None] = {}
@@ -67,8 +74,12 @@ class Measurer:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        item.stash[MEASURE] = TestMeasure(self._budgets.get(item.nodeid), time.time() - self._session_started)
-        self._meter.start()
+        budget = self._budgets.get(item.nodeid)
+        item.stash[MEASURE] = TestMeasure(budget, time.time() - self._session_started)
+        start_bytes = self._meter.start()
+        if self._guard:
+            self._guard.begin(item, start_bytes, budget.size_bytes if budget else 0)
+            self._guard.arm()
         try:
             return (yield)
         finally:
@@ -77,6 +88,8 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         self._meter.go_on()
+        if self._guard:
+            self._guard.arm()
         try:
             return (yield)
         finally:
@@ -85,6 +98,8 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         self._meter.go_on()
+        if self._guard:
+            self._guard.arm()
         try:
             return (yield)
         finally:
@@ -101,6 +116,7 @@ class Measurer:
         breach = measure.breach
         if breach is not None and breach.phase == report.when:
             self._tell(report, item, measure, breach)
+            give_back(item.config, call.excinfo.value if call.excinfo else None)
         if report.outcome != "passed" and measure.outcome != "failed":
             measure.outcome = report.outcome
         if report.when == "teardown":
@@ -110,13 +126,23 @@ class Measurer:
 
     def pytest_unconfigure(self) -> None:
         self._meter.close()
+        if self._guard:
+            self._guard.close()
 
     def _finish(self, item: pytest.Item, name: str) -> None:
         measure = item.stash[MEASURE]
+        seen, stop = self._guard.disarm() if self._guard else (None, None)
         start_bytes, peak_bytes, end_bytes = self._meter.stop()
-        phase = Phase(name, start_bytes, peak_bytes, end_bytes, peak_bytes)
+        tree_bytes, children_bytes = peak_bytes, 0
+        if seen is not None:
+            tree_bytes, children_bytes = max(peak_bytes, seen.tree_peak_bytes), seen.children_peak_bytes
+        phase = Phase(name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
         measure.phases.append(phase)
-        if measure.breach is None:
+        if stop is not None:
+            measure.stop = stop
+            source = measure.budget.source if measure.budget else ""
+            measure.breach = breach_of(stop, phase=name, source=source, least_bytes=phase.tree_peak_bytes)
+        elif measure.breach is None:
             measure.breach = judge(
                 phase=name,
                 tree_peak_bytes=phase.tree_peak_bytes,
@@ -126,7 +152,8 @@ class Measurer:
             )
 
     def _tell(self, report: pytest.TestReport, item: pytest.Item, measure: TestMeasure, breach: Breach) -> None:
-        text = failure.explain(breach, measure.phases, nodeid=item.nodeid, exact=self.exact)
+        notes = stop_notes(measure.stop) if measure.stop else ()
+        text = failure.explain(breach, measure.phases, nodeid=item.nodeid, exact=self.exact, notes=notes)
         if self._settings.on_breach == "warn":
             failure.warn(report, text)
         else:
@@ -145,6 +172,31 @@ class Measurer:
             breach=measure.breach,
             budget_bytes=measure.budget.size_bytes if measure.budget else None,
         )
+
+
+def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0) -> Breach:
+    """The breach that the watchdog acted on. Its last look was before the end: the peak is at least the exact one."""
+    sources = {"session": "--amm-budget", "test": source or "--amm-test-budget", "emergency": "--amm-emergency"}
+    return Breach(
+        scope=stop.scope,
+        budget_bytes=stop.budget_bytes,
+        peak_bytes=max(stop.used_bytes, least_bytes if stop.scope == "session" else 0),
+        phase=phase,
+        source=sources[stop.scope],
+        stopped=True,
+    )
+
+
+def stop_notes(stop: Stop) -> list[str]:
+    """How a test was stopped, in words."""
+    notes = []
+    if stop.rungs & RUNG_CHILD:
+        notes.append(f"its child process {stop.culprit_pid} ({stop.culprit}) had grown most and was killed")
+    if stop.rungs & RUNG_LIMIT:
+        notes.append("C code did not let go, so its address space was limited to what it had")
+    if stop.rungs & RUNG_SIGNAL and not stop.rungs & RUNG_LIMIT:
+        notes.append("it was interrupted at the line above")
+    return notes
 
 
 def packed_record_of(report: Any) -> tuple[Any, ...] | None:

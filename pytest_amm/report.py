@@ -6,6 +6,7 @@ xdist from every worker.
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -14,33 +15,78 @@ from typing import Any
 import pytest
 
 from amm_exporter import __version__
-from pytest_amm import terminal
+from pytest_amm import failure, terminal
+from pytest_amm.board import RUNG_KILL, Board
+from pytest_amm.budget import Breach
 from pytest_amm.jsonfile import JsonReport, summary
-from pytest_amm.measure import packed_record_of
-from pytest_amm.records import to_data, unpack
+from pytest_amm.measure import breach_of, packed_record_of
+from pytest_amm.records import Phase, Record, pack, to_data, unpack
 from pytest_amm.settings import Settings
+
+_MESSAGE_CHARACTERS = 8000
+KILLED = "nothing softer ended it in time, so its process was killed"
+
+
+def killed_record(nodeid: str, breach: Breach) -> Record:
+    """What is known of a test whose process was killed."""
+    phase = Phase("call", 0, breach.peak_bytes, 0, breach.peak_bytes)
+    path = nodeid.partition("::")[0]
+    return Record(
+        nodeid=nodeid,
+        outcome="failed",
+        start_seconds=0.0,
+        seconds=0.0,
+        phases=(phase,),
+        location=(path, 1),
+        breach=breach,
+    )
 
 
 class Reporter:
     """Keeps the records of the run."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, *, journal: str | None) -> None:
+        self._config = config
         self._settings = settings
         self._packed: list[Sequence[Any]] = []
-        self._json = JsonReport(settings.json_path, self._session()) if settings.json_path else None
+        self._messages: dict[str, str] = {}
+        self.board: Board | None = None
+        self.journal = journal
+        self._json = JsonReport(journal, self._session()) if journal else None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._json and report.failed:
+            self._messages[report.nodeid] = report.longreprtext[-_MESSAGE_CHARACTERS:]
         if report.when == "teardown":
             packed = packed_record_of(report)
             if packed is not None:
                 self._packed.append(packed)
                 if self._json:
-                    self._json.add(to_data(unpack(packed)))
+                    self._json.add(self._data(packed))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """xdist makes a worker: tell it where the board is."""
+        if self.board:
+            node.workerinput["amm_board"] = self.board.path
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """A worker of xdist died: if the watchdog killed it, the report of its test says why."""
+        if self.board is None:
+            return
+        for slot in self.board.slots():
+            stop = self.board.stop(slot)
+            if stop.rungs & RUNG_KILL and self.board.name(slot) == crashitem[:400]:
+                breach = breach_of(stop, phase="call")
+                text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,))
+                report.longrepr = f"{failure.headline(breach)}\n{text}"
+                self._packed.append(pack(killed_record(crashitem, breach)))
 
     def pytest_sessionfinish(self) -> None:
-        if self._json:
-            tests = [to_data(unpack(packed)) for packed in self._packed]
+        if self._json and self.journal == self._settings.json_path:
+            tests = [self._data(packed) for packed in self._packed]
             self._json.complete(tests, summary=summary(tests, self._settings.budget_bytes))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -62,8 +108,17 @@ class Reporter:
             terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
+        if self.board:
+            self.board.end()
+            self.board.close()
         if self._json:
             self._json.close()
+        if self.journal and self.journal != self._settings.json_path:
+            os.unlink(self.journal)
+
+    def _data(self, packed: Sequence[Any]) -> dict[str, Any]:
+        data = to_data(unpack(packed))
+        return {**data, "message": self._messages.get(data["nodeid"], "")}
 
     def _session(self) -> dict[str, Any]:
         return {

@@ -130,13 +130,15 @@ class Settings:
     top_count: int = 10
 
     @property
+    def has_budget(self) -> bool:
+        return bool(self.budget_bytes or self.test_budget_bytes or self.directories)
+
+    @property
     def active(self) -> bool:
         """Whether anything has to be measured. `--amm-on-breach`, `--amm-top` and the like only shade what is."""
         return bool(
             self.peaks
-            or self.budget_bytes
-            or self.test_budget_bytes
-            or self.directories
+            or self.has_budget
             or self.emergency_asked
             or self.json_path
             or self.html_path

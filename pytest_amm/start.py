@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
+from typing import Any
 
 import pytest
 
+from pytest_amm import launch
+from pytest_amm.board import Board
+from pytest_amm.guard import Guard
 from pytest_amm.measure import Measurer
 from pytest_amm.meter import Meter
 from pytest_amm.report import Reporter
 from pytest_amm.settings import Settings
 
+BOARD_INPUT = "amm_board"
+"""Under which name the controller of xdist tells a worker where the board is."""
+
 
 def start(config: pytest.Config, settings: Settings) -> Measurer:
     """Register what this process needs: a worker of xdist measures, a plain run measures and reports."""
-    worker = getattr(config, "workerinput", {}).get("workerid", "")
-    manager = config.pluginmanager
-    measurer = Measurer(settings, Meter(), worker=worker, session_started=time.time())
-    manager.register(measurer, "amm-measure")
+    given: dict[str, Any] = getattr(config, "workerinput", {})
+    worker = str(given.get("workerid", ""))
+    reporter = None
     if not worker:
-        manager.register(Reporter(settings), "amm-report")
+        reporter = Reporter(config, settings, journal=_journal(config, settings))
+    board = _board(config, settings, given, reporter)
+    guard = Guard(board, launch.slot_of(worker)) if board else None
+    meter = Meter()
+    measurer = Measurer(settings, meter, guard=guard, worker=worker, session_started=time.time())
+    config.pluginmanager.register(measurer, "amm-measure")
+    if reporter:
+        reporter.board = board
+        config.pluginmanager.register(reporter, "amm-report")
     return measurer
+
+
+def _board(config: pytest.Config, settings: Settings, given: dict[str, Any], reporter: Reporter | None) -> Board | None:
+    """The controller's board for a worker, a new one with a watchdog elsewhere, None where there can be none."""
+    if BOARD_INPUT in given:
+        try:
+            return Board.open(given[BOARD_INPUT])
+        except OSError:  # a worker on another machine
+            return None
+    if not launch.supported():
+        return None
+    junit = config.getoption("xmlpath", None)
+    aftermath = {
+        "json": reporter.journal if reporter else None,
+        "temporary": bool(reporter and reporter.journal != settings.json_path),
+        "junit": os.path.abspath(junit) if junit and reporter else None,
+    }
+    return launch.launch(config, settings, aftermath)
+
+
+def _journal(config: pytest.Config, settings: Settings) -> str | None:
+    """Where finished tests are written down at once: the JSON report, or a temporary one when JUnit has to be saved."""
+    if settings.json_path or not config.getoption("xmlpath", None) or settings.on_breach != "stop":
+        return settings.json_path
+    fd, path = tempfile.mkstemp(prefix="amm-", suffix=".json")
+    os.close(fd)
+    return path

@@ -1,0 +1,125 @@
+"""What is left to say when pytest itself was killed: the JUnit file and a few lines, from the JSON report so far.
+
+Runs in the watchdog, so: standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, TextIO
+from xml.sax.saxutils import escape, quoteattr
+
+from pytest_amm.board import RUNG_KILL, Board
+
+_ENDING = b"\n]}\n"
+
+
+def tell(board: Board, settings: dict[str, Any], terminal: TextIO) -> None:
+    """Complete the reports that were asked for with the test that ran last, and say what happened."""
+    killed = last_test(board)
+    journal = settings.get("json")
+    tests: list[dict[str, Any]] = []
+    if journal and os.path.exists(journal):
+        if killed:
+            append(journal, killed)
+        with open(journal, encoding="utf-8") as file:
+            tests = json.load(file)["tests"]
+    if settings.get("junit"):
+        with open(settings["junit"], "w", encoding="utf-8") as file:
+            file.write(junit(tests or ([killed] if killed else [])))
+    if settings.get("temporary") and journal:
+        os.unlink(journal)
+    if killed:
+        terminal.write(f"\namm: {killed['message']}\namm: killed pytest in {killed['nodeid']}; reports are complete\n")
+    else:
+        terminal.write("\namm: pytest was killed from outside; the reports hold what had finished\n")
+    terminal.flush()
+
+
+def last_test(board: Board) -> dict[str, Any] | None:
+    """The record of the test that was running, and why it was killed."""
+    for slot in board.slots():
+        stop, owner = board.stop(slot), board.owner(slot)
+        if stop.rungs & RUNG_KILL or owner.armed:
+            ours = bool(stop.rungs & RUNG_KILL)
+            breach = {
+                "scope": stop.scope,
+                "budget_bytes": stop.budget_bytes,
+                "peak_bytes": stop.used_bytes,
+                "phase": "call",
+                "source": "--amm-budget" if stop.scope == "session" else "--amm-test-budget",
+                "stopped": True,
+            }
+            return {
+                "nodeid": board.name(slot),
+                "outcome": "killed",
+                "start_seconds": 0.0,
+                "seconds": 0.0,
+                "worker": "",
+                "file": "",
+                "line": 0,
+                "peak_bytes": stop.used_bytes if ours else 0,
+                "growth_bytes": max(0, stop.used_bytes - owner.base_bytes) if ours else 0,
+                "kept_bytes": 0,
+                "slack_bytes": 0,
+                "budget_bytes": None,
+                "phases": [],
+                "breach": breach if ours else None,
+                "message": _message(stop.scope, stop.used_bytes, stop.budget_bytes) if ours else "killed from outside",
+            }
+    return None
+
+
+def append(path: str, test: dict[str, Any]) -> None:
+    """Add a test to a JSON report that was not completed."""
+    with open(path, "r+b") as file:
+        raw = file.read()
+        if not raw.endswith(_ENDING):
+            return
+        file.seek(len(raw) - len(_ENDING))
+        first = raw.endswith(b'"tests": [' + _ENDING)
+        file.write((b"\n" if first else b",\n") + json.dumps(test).encode() + _ENDING)
+
+
+def junit(tests: list[dict[str, Any]]) -> str:
+    """A JUnit file of the xunit2 family, as pytest's own."""
+    failures = sum(test["outcome"] in ("failed", "killed") for test in tests)
+    skipped = sum(test["outcome"] == "skipped" for test in tests)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S")
+    cases = "".join(_case(test) for test in tests)
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" errors="0" failures="{failures}" '
+        f'skipped="{skipped}" tests="{len(tests)}" time="{sum(test["seconds"] for test in tests):.3f}" '
+        f'timestamp="{stamp}">{cases}</testsuite></testsuites>\n'
+    )
+
+
+def _case(test: dict[str, Any]) -> str:
+    path, _, rest = test["nodeid"].partition("::")
+    head, bracket, tail = rest.partition("[")
+    *classes, name = head.split("::")
+    classname = ".".join([path.removesuffix(".py").replace("/", "."), *classes])
+    inner = "".join(
+        f'<property name="amm_{key}" value="{test[key]}" />' for key in ("peak_bytes", "growth_bytes", "kept_bytes")
+    )
+    inner = f"<properties>{inner}</properties>"
+    message = test.get("message", "")
+    if test["outcome"] in ("failed", "killed"):
+        inner += f"<failure message={quoteattr(_clean(message.splitlines()[0] if message else 'failed'))}>"
+        inner += f"{escape(_clean(message))}</failure>"
+    if test["outcome"] == "skipped":
+        inner += "<skipped />"
+    full = quoteattr(_clean(name + bracket + tail))
+    return f'<testcase classname={quoteattr(classname)} name={full} time="{test["seconds"]:.3f}">{inner}</testcase>'
+
+
+def _clean(text: str) -> str:
+    """Without the control characters that XML 1.0 does not know."""
+    return "".join(char if char >= " " or char in "\t\n" else "?" for char in text)
+
+
+def _message(scope: str, used_bytes: int, budget_bytes: int) -> str:
+    what = {"session": "the process tree reached", "test": "the test grew by", "emergency": "the machine had in use"}
+    return f"{what[scope]} {used_bytes >> 20} MiB, the budget is {budget_bytes >> 20} MiB, and nothing softer ended it"

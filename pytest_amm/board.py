@@ -1,0 +1,188 @@
+"""The shared page between the processes that run tests and the watchdog: who runs what, up to where, and what happened.
+
+A message by pipe for every test would wake the watchdog three times a test; writing a few words to shared memory costs
+under a microsecond and the watchdog looks by itself. Each field has one writer. Standard library only: the watchdog
+runs without site-packages.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from typing import NamedTuple
+
+HEADER_BYTES = 4096
+SLOT_BYTES = 1024
+SLOT_COUNT = 255
+_POINTS_AT = HEADER_BYTES + SLOT_COUNT * SLOT_BYTES
+_POINT = struct.Struct("<dQ")  # unix seconds, tree bytes
+POINT_COUNT = 2048
+_SIZE = _POINTS_AT + POINT_COUNT * _POINT.size
+_NAME_BYTES = 400
+
+_HEADER = struct.Struct("<QQIII")  # tree, tree peak, host level, host ppm, stall ppm
+_ENDED = struct.Struct("<I")
+_ENDED_AT = 64
+_POINTS = struct.Struct("<I")
+_POINTS_COUNT_AT = 68
+_OWNER = struct.Struct("<IIQQQ")  # pid, generation, base, growth limit, number of the test
+_ANSWER = struct.Struct("<III")  # generation answered, how often, evidence fd
+_ANSWER_AT = 40
+_NAME_AT = 64
+_SEEN = struct.Struct("<IIQQ")  # generation, child count, tree peak, children peak
+_SEEN_AT = 512
+_STOP = struct.Struct("<IIQQII32s")  # generation, scope, used, budget, rungs, culprit pid, its name
+_STOP_AT = 560
+
+SCOPES = ("session", "test", "emergency")
+
+RUNG_SIGNAL, RUNG_LIMIT, RUNG_CHILD, RUNG_KILL = 1, 2, 4, 8
+"""What was done to stop a test, as bits: a signal, a lowered limit, a child killed, the process itself killed."""
+
+
+class Header(NamedTuple):
+    """What the watchdog knows of the whole."""
+
+    tree_bytes: int
+    tree_peak_bytes: int
+    host_level: int
+    host_ppm: int
+    stall_ppm: int
+
+
+class Owner(NamedTuple):
+    """What a process that runs tests says about the present one. An odd generation is armed."""
+
+    pid: int
+    generation: int
+    base_bytes: int
+    growth_limit_bytes: int
+    test_number: int
+
+    @property
+    def armed(self) -> bool:
+        return bool(self.generation & 1)
+
+
+class Seen(NamedTuple):
+    """What the watchdog saw of one generation."""
+
+    generation: int
+    child_count: int
+    tree_peak_bytes: int
+    children_peak_bytes: int
+
+
+class Stop(NamedTuple):
+    """What the watchdog did about one generation."""
+
+    generation: int
+    scope: str
+    used_bytes: int
+    budget_bytes: int
+    rungs: int
+    culprit_pid: int
+    culprit: str
+
+
+class Board:
+    """The mapped page. `create` in the process that starts the watchdog, `open` everywhere else."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, _SIZE)
+
+    @classmethod
+    def create(cls) -> Board:
+        fd = os.memfd_create("amm-board", getattr(os, "MFD_CLOEXEC", 1))
+        os.ftruncate(fd, _SIZE)
+        return cls(fd)
+
+    @classmethod
+    def open(cls, path: str) -> Board:
+        """By `/proc/<pid>/fd/<n>` of a process that has it."""
+        return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
+
+    def header(self) -> Header:
+        return Header(*_HEADER.unpack_from(self._map, 0))
+
+    def write_header(self, header: Header) -> None:
+        _HEADER.pack_into(self._map, 0, *header)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended in order."""
+        return bool(_ENDED.unpack_from(self._map, _ENDED_AT)[0])
+
+    def end(self) -> None:
+        _ENDED.pack_into(self._map, _ENDED_AT, 1)
+
+    def points(self) -> list[tuple[float, int]]:
+        """The tree over time: unix seconds and bytes."""
+        (count,) = _POINTS.unpack_from(self._map, _POINTS_COUNT_AT)
+        return [_POINT.unpack_from(self._map, _POINTS_AT + index * _POINT.size) for index in range(count)]
+
+    def write_points(self, points: list[tuple[float, int]], first: int = 0) -> None:
+        for index in range(first, len(points)):
+            _POINT.pack_into(self._map, _POINTS_AT + index * _POINT.size, *points[index])
+        _POINTS.pack_into(self._map, _POINTS_COUNT_AT, len(points))
+
+    def slots(self) -> list[int]:
+        """The slots that were ever taken, in order."""
+        taken = []
+        for slot in range(SLOT_COUNT):
+            if self._map[_at(slot) : _at(slot) + 4] != b"\0\0\0\0":
+                taken.append(slot)
+        return taken
+
+    def owner(self, slot: int) -> Owner:
+        return Owner(*_OWNER.unpack_from(self._map, _at(slot)))
+
+    def write_owner(self, slot: int, owner: tuple[int, int, int, int, int]) -> None:
+        _OWNER.pack_into(self._map, _at(slot), *owner)
+
+    def answer(self, slot: int) -> tuple[int, int, int]:
+        """The generation whose test was interrupted last, how often, and the fd of the evidence file."""
+        generation, count, evidence_fd = _ANSWER.unpack_from(self._map, _at(slot) + _ANSWER_AT)
+        return generation, count, evidence_fd
+
+    def write_answer(self, slot: int, generation: int, count: int, evidence_fd: int) -> None:
+        _ANSWER.pack_into(self._map, _at(slot) + _ANSWER_AT, generation, count, evidence_fd)
+
+    def name(self, slot: int) -> str:
+        """The id of the test that runs or ran last."""
+        start = _at(slot) + _NAME_AT
+        length = int.from_bytes(self._map[start : start + 2], "little")
+        return self._map[start + 2 : start + 2 + min(length, _NAME_BYTES)].decode("utf-8", "replace")
+
+    def write_name(self, slot: int, name: str) -> None:
+        raw = name.encode("utf-8", "replace")[:_NAME_BYTES]
+        start = _at(slot) + _NAME_AT
+        self._map[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "little") + raw
+
+    def seen(self, slot: int) -> Seen:
+        return Seen(*_SEEN.unpack_from(self._map, _at(slot) + _SEEN_AT))
+
+    def write_seen(self, slot: int, seen: Seen) -> None:
+        _SEEN.pack_into(self._map, _at(slot) + _SEEN_AT, *seen)
+
+    def stop(self, slot: int) -> Stop:
+        generation, scope, used, budget, rungs, pid, name = _STOP.unpack_from(self._map, _at(slot) + _STOP_AT)
+        return Stop(generation, SCOPES[scope], used, budget, rungs, pid, name.rstrip(b"\0").decode("utf-8", "replace"))
+
+    def write_stop(self, slot: int, stop: Stop) -> None:
+        values = (*stop[:1], SCOPES.index(stop.scope), *stop[2:6], stop.culprit.encode()[:31])
+        _STOP.pack_into(self._map, _at(slot) + _STOP_AT, *values)
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self.fd)
+
+
+def _at(slot: int) -> int:
+    return HEADER_BYTES + slot * SLOT_BYTES

@@ -1,0 +1,187 @@
+"""The side of a stop that lies in the tested process: saying what runs, raising into it, undoing what was lowered.
+
+The watchdog sends a signal; its handler raises only while a test or a fixture is on the stack, since an exception
+inside pytest's own code would end the session. What the watchdog does is in `watchdog`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import pytest
+from _pytest import fixtures as pytest_fixtures
+from _pytest import python as pytest_python
+
+from amm_exporter.units import format_size
+from pytest_amm.board import RUNG_LIMIT, Board, Seen, Stop
+from pytest_amm.failure import OverBudget
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
+"""A real-time signal: SIGUSR1, SIGALRM and their like belong to the tests."""
+_ENDING_SECONDS = 2.0
+"""How long a thread of a stopped test may take to end before the next test starts."""
+
+_USER_CODE = frozenset(
+    function.__code__
+    for function in (
+        pytest_python.pytest_pyfunc_call,
+        pytest_fixtures.call_fixture_func,
+        getattr(pytest_fixtures, "_teardown_yield_fixture", None),
+    )
+    if function is not None
+)
+
+
+class Watched(NamedTuple):
+    """What the watchdog saw and did in one phase; None where it had nothing to see or to do."""
+
+    seen: Seen | None
+    stop: Stop | None
+
+
+class Guard:
+    """Arms and disarms one process. Made in the main thread; `close` undoes the handler and the limits."""
+
+    def __init__(self, board: Board, slot: int) -> None:
+        self._board = board
+        self._slot = slot
+        self._pid = os.getpid()
+        self._generation = 0
+        self._test_number = 0
+        self._base_bytes = 0
+        self._limit_bytes = 0
+        self._raises = 0
+        self._refused = 0
+        self._item_code: CodeType | None = None
+        self._threads: frozenset[threading.Thread] = frozenset()
+        self._evidence = os.memfd_create("amm-evidence") if hasattr(os, "memfd_create") else -1
+        self._old_limit = resource.getrlimit(resource.RLIMIT_AS) if resource else (0, 0)
+        self._previous = self._listen()
+        board.write_answer(slot, 0, 0, self._evidence)
+        self._write()
+
+    @property
+    def can_signal(self) -> bool:
+        return self._previous is not None
+
+    def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
+        """A new test, from here on judged above `base_bytes`."""
+        self._test_number += 1
+        self._base_bytes = base_bytes
+        self._limit_bytes = limit_bytes
+        self._item_code = None if isinstance(item, pytest.Function) else _runtest_code(item)
+        self._threads = frozenset(threading.enumerate())
+        self._board.write_name(self._slot, item.nodeid)
+
+    def arm(self) -> None:
+        self._generation += 1
+        self._raises = self._refused = 0
+        self._write()
+
+    def disarm(self) -> Watched:
+        """The phase is over. Undoes a lowered limit and waits for the threads of a stopped test."""
+        generation = self._generation
+        self._generation += 1
+        self._write()
+        seen, stop = self._board.seen(self._slot), self._board.stop(self._slot)
+        if stop.generation != generation:
+            return Watched(seen if seen.generation == generation else None, None)
+        if stop.rungs:
+            self._settle(stop)
+        return Watched(seen if seen.generation == generation else None, stop)
+
+    def evidence(self) -> str:
+        """The stacks that faulthandler took at the last signal."""
+        if self._evidence < 0:
+            return ""
+        size = os.lseek(self._evidence, 0, os.SEEK_END)
+        return os.pread(self._evidence, 8192, max(0, size - 8192)).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        if self._previous is not None:
+            faulthandler.unregister(SIGNAL)
+            signal.signal(SIGNAL, self._previous)
+            self._previous = None
+        if self._evidence >= 0:
+            os.close(self._evidence)
+            self._evidence = -1
+
+    def _listen(self) -> Any:
+        """The previous handler, or None where signals cannot be used: pytest runs in a thread, or not on Linux."""
+        if threading.current_thread() is not threading.main_thread() or not sys.platform.startswith("linux"):
+            return None
+        previous = signal.signal(SIGNAL, self._on_signal)
+        # chained: first the stacks, also while C code holds the GIL, then Python's own note of the signal
+        faulthandler.register(SIGNAL, file=self._evidence, all_threads=True, chain=True)
+        return previous if previous is not None else signal.SIG_DFL
+
+    def _write(self) -> None:
+        owner = (self._pid, self._generation, self._base_bytes, self._limit_bytes, self._test_number)
+        self._board.write_owner(self._slot, owner)
+
+    def _on_signal(self, _number: int, frame: FrameType | None) -> None:
+        stop = self._board.stop(self._slot)
+        if not self._generation & 1 or stop.generation != self._generation or not self._in_user_code(frame):
+            return
+        if stop.rungs & RUNG_LIMIT and isinstance(sys.exc_info()[1], MemoryError) and self._refused < 3:
+            self._refused += 1  # a MemoryError is on its way already: a second exception would hit its `finally` blocks
+            return
+        self._raises += 1
+        self._board.write_answer(self._slot, self._generation, self._raises, self._evidence)
+        self._interrupt_threads()
+        raise OverBudget(stopped_text(stop))
+
+    def _in_user_code(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_code in _USER_CODE or frame.f_code is self._item_code:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _interrupt_threads(self) -> None:
+        """Raise SystemExit in the threads that the test started: it ends a thread without a word."""
+        for thread in self._own_threads():
+            if thread.ident is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+
+    def _own_threads(self) -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._threads and thread is not threading.current_thread()
+        ]
+
+    def _settle(self, stop: Stop) -> None:
+        """Threads first, under the lowered limit; then the limit is what it was."""
+        deadline = time.monotonic() + _ENDING_SECONDS
+        for thread in self._own_threads():
+            self._interrupt_threads()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if stop.rungs & RUNG_LIMIT and resource:
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            with contextlib.suppress(ValueError, OSError):  # a hard limit that the test itself lowered
+                resource.setrlimit(resource.RLIMIT_AS, (self._old_limit[0], hard))
+
+
+def stopped_text(stop: Stop) -> str:
+    """What the exception says that ends the test."""
+    what = {"session": "the process tree reached", "test": "the test grew by", "emergency": "the machine had in use"}
+    return f"stopped: {what[stop.scope]} {format_size(stop.used_bytes)}, the budget is {format_size(stop.budget_bytes)}"
+
+
+def _runtest_code(item: pytest.Item) -> CodeType | None:
+    return getattr(type(item).runtest, "__code__", None)

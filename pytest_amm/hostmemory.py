@@ -1,0 +1,68 @@
+"""Memory of the machine or the container for the watchdog: in use over what there is, and the time lost to stalls.
+
+Standard library only. Which cgroup files count is found out by the plugin, which has the probes for it.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class HostMemory:
+    """Levels: 0 fine, 1 warn and clean up, 2 stop the run."""
+
+    def __init__(self, emergency_ratio: float | None, warn_ratio: float, stall_ratio: float | None) -> None:
+        self._emergency_ratio = emergency_ratio
+        self._warn_ratio = warn_ratio
+        self._stall_ratio = stall_ratio
+        self._meminfo = _open("/proc/meminfo")
+        self._pressure = _open("/proc/pressure/memory")
+        self.level = 0
+        self.used_bytes = 0
+        self.total_bytes = 0
+        self.stall_ratio = 0.0
+
+    @property
+    def stop_bytes(self) -> int:
+        return round((self._emergency_ratio or 1.0) * self.total_bytes)
+
+    def read(self) -> None:
+        if self._emergency_ratio is None and self._stall_ratio is None:
+            return
+        if self._meminfo >= 0:
+            raw = os.pread(self._meminfo, 4096, 0)
+            self.total_bytes = _kib(raw, b"MemTotal:")
+            self.used_bytes = self.total_bytes - _kib(raw, b"MemAvailable:")
+        if self._pressure >= 0:
+            self.stall_ratio = _full_avg10(os.pread(self._pressure, 512, 0))
+        self.level = self._judge()
+
+    def levels(self) -> tuple[int, int, int]:
+        ratio = self.used_bytes / self.total_bytes if self.total_bytes else 0.0
+        return self.level, round(ratio * 1e6), round(self.stall_ratio * 1e6)
+
+    def _judge(self) -> int:
+        ratio = self.used_bytes / self.total_bytes if self.total_bytes else 0.0
+        if self._emergency_ratio is not None and ratio >= self._emergency_ratio:
+            return 2
+        if self._stall_ratio is not None and self.stall_ratio >= self._stall_ratio:
+            return 2
+        return 1 if self._emergency_ratio is not None and ratio >= self._warn_ratio else 0
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _kib(raw: bytes, label: bytes) -> int:
+    at = raw.find(label)
+    return int(raw[at + len(label) :].split(None, 1)[0]) * 1024 if at >= 0 else 0
+
+
+def _full_avg10(raw: bytes) -> float:
+    """`full avg10=1.23 ...`: percent."""
+    at = raw.find(b"full avg10=")
+    return float(raw[at + 11 :].split(None, 1)[0]) / 100 if at >= 0 else 0.0

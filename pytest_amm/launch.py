@@ -1,0 +1,63 @@
+"""Starts the watchdog and hands its board to the workers of xdist."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from pytest_amm.board import Board
+from pytest_amm.guard import SIGNAL
+from pytest_amm.settings import Settings
+
+CEILING_RATIO = 1.5
+"""How far one C call that cannot be ended may pass its budget before its process is killed."""
+ISOLATED_SLOTS = 127
+"""Slot 0 is pytest itself, 1 to 127 are xdist's workers; an isolated test has the slot of its parent plus this."""
+
+_CODE = "import sys; sys.path.append(sys.argv[1]); from pytest_amm.watchdog import main; main(sys.argv[2:])"
+
+
+def supported() -> bool:
+    """Whether there can be a watchdog here: it reads /proc and limits other processes."""
+    return sys.platform.startswith("linux") and os.path.isdir("/proc/self/task")
+
+
+def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] | None) -> Board:
+    """A board, and the watchdog that looks at it. The watchdog ends when the board says so, or this process ends."""
+    board = Board.create()
+    arguments = [str(board.fd), str(os.getpid()), json.dumps(watchdog_settings(settings, aftermath))]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    subprocess.run(  # returns at once: the watchdog forks away from its parent
+        [sys.executable, "-I", "-S", "-c", _CODE, root, *arguments],
+        pass_fds=(board.fd,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return board
+
+
+def watchdog_settings(settings: Settings, aftermath: dict[str, Any] | None) -> dict[str, Any]:
+    limits = [settings.test_budget_bytes, *(each.size_bytes for each in settings.directories)]
+    guards = settings.emergency_asked or (settings.has_budget and settings.on_breach == "stop")
+    return {
+        "budget_bytes": settings.budget_bytes,
+        "least_limit_bytes": min((limit for limit in limits if limit), default=None),
+        "stop_ratio": CEILING_RATIO,
+        "stops": settings.on_breach == "stop",
+        "signal": int(SIGNAL),
+        "emergency_ratio": settings.emergency_ratio if guards else None,
+        "warn_ratio": settings.emergency_warn_ratio,
+        "stall_ratio": settings.emergency_stall_ratio if guards else None,
+        "aftermath": aftermath,
+    }
+
+
+def slot_of(worker: str) -> int:
+    """`gw3` has slot 4. Workers that xdist replaced have higher numbers; past the last one they share."""
+    return 1 + int(worker.removeprefix("gw") or 0) % ISOLATED_SLOTS if worker.startswith("gw") else 0

@@ -1,0 +1,74 @@
+"""What to do next about a test that is over its budget: pure decisions, one step at a time.
+
+A signal whose handler raises ends Python code and blocked calls within a millisecond. C code that holds the GIL ends
+only with a MemoryError, so the address space is limited to what it has. What neither ends is killed. One thing at a
+time: a signal and a lowered limit together raise twice, the second time inside `finally` blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+QUICK_GROWTH_BYTES = 8 * MIB
+"""Growing by this after a signal means that the handler cannot run: C code holds the GIL."""
+ANSWER_SECONDS = 0.02
+"""How long a handler may take while memory still grows. Python code answers within 1 ms."""
+AGAIN_SECONDS = 0.1
+"""A test that swallowed the exception, or a thread that goes on, is interrupted again after this."""
+PATIENCE_SECONDS = 10.0
+"""A test that stays over its budget without growing (one long C call) is killed after this."""
+
+
+@dataclass(slots=True)
+class Pursuit:
+    """The stop of one generation of one slot. Kept by the watchdog, changed only by `note`."""
+
+    generation: int
+    scope: str
+    budget_bytes: int
+    ceiling_bytes: int
+    started: float
+    used_bytes: int
+    rungs: int = 0
+    stepped: float = 0.0
+    used_at_step_bytes: int = 0
+
+    def note(self, action: str, now: float, used_bytes: int) -> None:
+        self.stepped = now
+        self.used_at_step_bytes = used_bytes
+        self.rungs |= {"signal": 1, "limit": 2, "child": 4, "kill": 8}[action]
+
+
+def next_action(
+    pursuit: Pursuit,
+    *,
+    now: float,
+    used_bytes: int,
+    answered: bool,
+    signalable: bool,
+    child_to_blame: bool,
+) -> str | None:
+    """`signal`, `limit`, `child` (kill the child that grew), `kill`, or None to wait.
+
+    Call it only while the generation is armed; the end of the test ends the pursuit.
+    """
+    since = now - pursuit.stepped
+    over = used_bytes > pursuit.budget_bytes
+    grown_bytes = used_bytes - pursuit.used_at_step_bytes
+    if child_to_blame and over:
+        return "child" if not pursuit.rungs & 4 or since > 0.005 else None
+    if not pursuit.rungs & 1 and signalable:
+        return "signal"
+    if not pursuit.rungs & 2:
+        if not signalable and over:
+            return "limit"
+        if grown_bytes > QUICK_GROWTH_BYTES or (not answered and since > ANSWER_SECONDS and over):
+            return "limit"
+        return None
+    if over and (used_bytes > pursuit.ceiling_bytes or now - pursuit.started > PATIENCE_SECONDS):
+        return "kill"
+    if signalable and since > AGAIN_SECONDS and (grown_bytes > 0 or not answered or since > 1.0) and over:
+        return "signal"
+    return None
