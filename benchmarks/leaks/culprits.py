@@ -202,6 +202,6 @@ def load_driven(rng: Draw, count: int) -> Leak:
 
 CULPRITS: tuple[Callable[[Draw, int], Leak], ...] = (
     steady, slow, autocorrelated, after_warm_up, stepwise, bursty, late, late_after_warm_up, rising_saw_tooth,
-    in_season, by_day_only, with_restart, with_gaps, irregular, with_clock_steps, quantised, accelerating, with_steps, with_spikes,
-    load_driven,
+    in_season, by_day_only, with_restart, with_gaps, irregular, with_clock_steps, quantised, accelerating, with_steps,
+    with_spikes, load_driven,
 )  # fmt: skip

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from benchmarks.leaks.culprits import CULPRITS
+from benchmarks.leaks.culprits import CULPRITS, Leak
 from benchmarks.leaks.draw import MIB, Draw, Series
-from benchmarks.leaks.innocents import INNOCENTS
+from benchmarks.leaks.innocents import INNOCENTS, Points
 
 UNDECIDABLE = frozenset({"random_walk"})
 """Reported apart: no test can tell it from a leak for certain."""
 
 
-def innocent(make: object, rng: Draw, count: int) -> Series:
-    times, sizes = make(rng, count)  # type: ignore[operator]
-    name = make.__name__  # type: ignore[attr-defined]
-    return Series(family=name, leaking=False, times=tuple(times), values=tuple(size * MIB for size in sizes))
+def innocent(make: Callable[[Draw, int], Points], rng: Draw, count: int) -> Series:
+    times, sizes = make(rng, count)
+    return Series(family=make.__name__, leaking=False, times=tuple(times), values=tuple(size * MIB for size in sizes))
 
 
-def culprit(make: object, rng: Draw, count: int) -> Series:
-    times, sizes, onset, gain = make(rng, count)  # type: ignore[operator]
+def culprit(make: Callable[[Draw, int], Leak], rng: Draw, count: int) -> Series:
+    times, sizes, onset, gain = make(rng, count)
     span = times[-1] - times[0]
     return Series(
-        family=make.__name__,  # type: ignore[attr-defined]
+        family=make.__name__,
         leaking=True,
         times=tuple(times),
         values=tuple(size * MIB for size in sizes),
@@ -33,10 +32,20 @@ def culprit(make: object, rng: Draw, count: int) -> Series:
 
 def series(per_family: int, seed: str, families: frozenset[str] | None = None) -> Iterator[Series]:
     """`per_family` series of each family, of 300 to 1,200 samples."""
-    for makers, build in ((INNOCENTS, innocent), (CULPRITS, culprit)):
-        for make in makers:
-            if families is not None and make.__name__ not in families:
-                continue
-            for index in range(per_family):
-                rng = Draw(f"{seed}/{make.__name__}/{index}")
-                yield build(make, rng, int(rng.log_uniform(300, 1200)))
+    for make in INNOCENTS:
+        for rng, count in _sources(make.__name__, per_family, seed, families):
+            yield innocent(make, rng, count)
+    for leak in CULPRITS:
+        for rng, count in _sources(leak.__name__, per_family, seed, families):
+            yield culprit(leak, rng, count)
+
+
+def _sources(name: str, per_family: int, seed: str, families: frozenset[str] | None) -> Iterator[tuple[Draw, int]]:
+    if families is None or name in families:
+        for index in range(per_family):
+            rng = Draw(f"{seed}/{name}/{index}")
+            yield rng, int(rng.log_uniform(300, 1200))
+
+
+def family_names() -> list[str]:
+    return [make.__name__ for make in (*INNOCENTS, *CULPRITS)]
