@@ -1,0 +1,241 @@
+"""The caches and pools a program asked to watch: by name, held weakly, read when somebody asks.
+
+    registry.watch("users", lookup)      functools.lru_cache, cachetools, amm_exporter.kit, or anything with statistics
+    registry.watch_all("myapp")          every lru_cache-decorated function in the loaded modules of a package
+
+Statistics are read where the object has them; cachetools caches, which have none, are counted (`cache_counting`) from
+`watch` to `unwatch`. How statistics look is known by `cache_stats`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import types
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from amm_exporter.errors import AMMError, did_you_mean
+from amm_exporter.probes import cache_counting
+from amm_exporter.probes.cache_stats import COUNTERS, METHODS, CacheStats, PoolStats, parse_stats
+
+__all__ = ["CacheRegistry", "CacheStats", "PoolStats"]
+log = logging.getLogger("amm.probes")
+
+MAX_NAMES = 100
+OVERFLOW_NAME = "_other"
+Stats = CacheStats | PoolStats
+_LRU_CACHE: type = type(functools.lru_cache(maxsize=1)(lambda: None))
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One name. `past` is what was counted before the object started its counters anew, `start` what is not ours."""
+
+    reference: weakref.ref[Any]
+    last: dict[str, int] = field(default_factory=dict)
+    past: dict[str, int] = field(default_factory=dict)
+    failed: bool = False
+
+
+class CacheRegistry:
+    """Watched objects by name, MAX_NAMES at most shown; what lies beyond is summed up under `_other`.
+
+    An object that nobody else holds disappears. A forked child counts from zero, so that the sum over all processes
+    has every look-up once. An object whose statistics fail is left out, logged once, and named in `failed`.
+    """
+
+    def __init__(self, *, max_names: int = MAX_NAMES) -> None:
+        self._max_names = max_names
+        self._watched: dict[str, _Watched] = {}
+        self._follows_forks = False
+
+    def watch(self, name: str, obj: Any) -> None:
+        """Show `obj` under `name`. Raises AMMError for an object without statistics, and for a name in use."""
+        obj = unbound(obj)
+        if not name or not isinstance(name, str):
+            raise AMMError(f"cannot watch under the name {name!r}; expected a text that is not empty")
+        taken = self._watched.get(name)
+        if taken and taken.reference() not in (None, obj):
+            raise AMMError(f"cannot watch {name!r}: another cache has that name; unwatch({name!r}) first")
+        check_watchable(name, obj)
+        try:
+            reference = weakref.ref(obj)
+        except TypeError:
+            raise AMMError(f"cannot watch {name!r}: a {type(obj).__name__} cannot be referenced weakly") from None
+        if cache_counting.is_cachetools(obj):
+            cache_counting.install(obj)
+        self._watched[name] = _Watched(reference)
+        self._follow_forks()
+
+    def watch_all(self, package: str) -> tuple[str, ...]:
+        """Watch what `functools.lru_cache` or `functools.cache` decorates in the loaded modules of a package.
+
+        Names are `module.function`. Found ones are returned; modules loaded later need another call.
+        """
+        found = dict(decorated_functions(package))
+        for name, function in found.items():
+            if name not in self._watched:
+                self.watch(name, function)
+        return tuple(sorted(found))
+
+    def unwatch(self, name: str) -> None:
+        """Forget it and take counting away from it. Raises AMMError for an unknown name."""
+        if name not in self._watched:
+            raise AMMError(f"nothing is watched under the name {name!r}; {did_you_mean(name, self._watched)}")
+        obj = self._watched.pop(name).reference()
+        elsewhere = any(other.reference() is obj for other in list(self._watched.values()))
+        if not elsewhere and cache_counting.is_cachetools(obj):
+            cache_counting.remove(obj)
+
+    def close(self) -> None:
+        """Unwatch everything."""
+        for name in list(self._watched):
+            self.unwatch(name)
+
+    def objects(self) -> dict[str, Any]:
+        """The live objects by name, for actions on them."""
+        live = ((name, watched.reference()) for name, watched in list(self._watched.items()))
+        return {name: obj for name, obj in live if obj is not None}
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """Names whose statistics could not be read the last time."""
+        return frozenset(name for name, watched in list(self._watched.items()) if watched.failed)
+
+    def read(self) -> dict[str, Stats]:
+        """Statistics of every live object. Counters never go back, though the object's own may (cache_clear())."""
+        found: dict[str, Stats] = {}
+        for name, watched in list(self._watched.items()):
+            obj = watched.reference()
+            if obj is None:
+                self._watched.pop(name, None)
+                continue
+            stats = self._read_one(name, watched, obj)
+            if stats:
+                found[name] = rising(stats, watched)
+        return bounded(found, self._max_names)
+
+    def _read_one(self, name: str, watched: _Watched, obj: Any) -> Stats | None:
+        try:
+            stats = read_stats(obj)
+        except Exception as error:  # noqa: BLE001 - the statistics of a foreign object must not stop the others
+            if not watched.failed:
+                log.warning("cannot read the statistics of %r, they are absent until it works again: %s", name, error)
+            watched.failed = True
+            return None
+        watched.failed = stats is None
+        return stats
+
+    def _follow_forks(self) -> None:
+        """Once a registry, at the first watch: a fork handler cannot be taken back."""
+        if not self._follows_forks and hasattr(os, "register_at_fork"):
+            self._follows_forks = True
+            os.register_at_fork(after_in_child=functools.partial(_start_over, weakref.ref(self)))
+
+    def _start_over_in_child(self) -> None:
+        """What was counted up to here is the parent's. Only counters that are read without a lock can be set off."""
+        for watched in list(self._watched.values()):
+            obj = watched.reference()
+            if is_lru_cache(obj) or cache_counting.is_cachetools(obj):
+                stats = read_stats(obj)
+                watched.last = counters(stats) if stats else {}
+                watched.past = {name: -value for name, value in watched.last.items()}
+
+
+def _start_over(reference: weakref.ref[CacheRegistry]) -> None:
+    registry = reference()
+    if registry is not None:
+        registry._start_over_in_child()
+
+
+def unbound(obj: Any) -> Any:
+    """A bound method is made anew at each access; what it is bound from stays."""
+    return obj.__func__ if isinstance(obj, types.MethodType) else obj
+
+
+def check_watchable(name: str, obj: Any) -> None:
+    """Refuse what has no statistics. What fails for the moment (a server that is down) may be watched."""
+    if not cache_counting.is_cachetools(obj) and not any(callable(getattr(obj, method, None)) for method in METHODS):
+        raise AMMError(
+            f"cannot watch {name!r}: got a {type(obj).__name__}, which has no statistics; expected a "
+            f"functools.lru_cache function, a cachetools cache, an amm_exporter.kit object, or one with a method "
+            f"{' or '.join(f'{method}()' for method in METHODS)}"
+        )
+
+
+def is_lru_cache(obj: Any) -> bool:
+    """Asked by type(): isinstance would wake the lazy proxies that lie around in modules."""
+    return type(obj) is _LRU_CACHE
+
+
+def read_stats(obj: Any) -> Stats | None:
+    if cache_counting.is_cachetools(obj):
+        return cache_counting.read(obj)
+    if is_lru_cache(obj):
+        info = obj.cache_info()
+        return CacheStats(hits=info.hits, misses=info.misses, entries=info.currsize, max_entries=info.maxsize)
+    for method in METHODS:
+        statistics = getattr(obj, method, None)
+        if callable(statistics):
+            return parse_stats(statistics())
+    return None
+
+
+def counters(stats: Stats) -> dict[str, int]:
+    values = ((name, getattr(stats, name, None)) for name in COUNTERS)
+    return {name: value for name, value in values if value is not None}
+
+
+def rising(stats: Stats, watched: _Watched) -> Stats:
+    """The same with counters that go on where the object began again from zero."""
+    now = counters(stats)
+    if any(value < watched.last.get(name, 0) for name, value in now.items()):  # one went back: all began again
+        for name, value in watched.last.items():
+            watched.past[name] = watched.past.get(name, 0) + value
+    watched.last = now
+    risen: dict[str, Any] = {name: max(0, value + watched.past.get(name, 0)) for name, value in now.items()}
+    return replace(stats, **risen)
+
+
+def bounded(found: dict[str, Stats], max_names: int) -> dict[str, Stats]:
+    """The first names up to the bound, the rest added up, caches apart from pools."""
+    names = list(found)
+    kept = {name: found[name] for name in names[:max_names]}
+    rest = [found[name] for name in names[max_names:]]
+    for kind, suffix in ((CacheStats, ""), (PoolStats, "_pools")):
+        of_kind = [stats for stats in rest if isinstance(stats, kind)]
+        if of_kind:
+            kept[OVERFLOW_NAME + suffix] = functools.reduce(added, of_kind)
+    return kept
+
+
+def added(one: Stats, other: Stats) -> Stats:
+    """The sum, field by field; what only one of them knows stays."""
+    total = {}
+    for name in one.__slots__:
+        values = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
+        total[name] = sum(values) if values else None
+    return type(one)(**total)
+
+
+def decorated_functions(package: str) -> Iterator[tuple[str, Any]]:
+    """Names and lru_cache objects in the loaded modules of a package, methods of its classes included."""
+    for module_name, module in list(sys.modules.items()):
+        if module is not None and (module_name == package or module_name.startswith(package + ".")):
+            yield from _decorated_in(module_name, vars(module), set())
+
+
+def _decorated_in(module_name: str, namespace: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    for value in list(namespace.values()):
+        inner = value.__func__ if type(value) in (staticmethod, classmethod) else value
+        if is_lru_cache(inner):
+            if inner.__module__ == module_name:  # what was imported from elsewhere is found there
+                yield f"{module_name}.{inner.__qualname__}", inner
+        elif issubclass(type(inner), type) and inner.__module__ == module_name and id(inner) not in seen:
+            seen.add(id(inner))
+            yield from _decorated_in(module_name, vars(inner), seen)

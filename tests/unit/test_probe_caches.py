@@ -1,0 +1,460 @@
+"""Watched caches and pools: the real libraries, and an independent count of what was asked of them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gc
+import logging
+import os
+import pickle
+import sys
+import threading
+import types
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cachetools
+import pytest
+
+from amm_exporter.errors import AMMError
+from amm_exporter.probes.cache_stats import CacheStats, PoolStats, parse_stats
+from amm_exporter.probes.caches import CacheRegistry, decorated_functions
+
+CACHES = {
+    "Cache": lambda: cachetools.Cache(4),
+    "FIFOCache": lambda: cachetools.FIFOCache(4),
+    "LFUCache": lambda: cachetools.LFUCache(4),
+    "LRUCache": lambda: cachetools.LRUCache(4),
+    "RRCache": lambda: cachetools.RRCache(4),
+    "TTLCache": lambda: cachetools.TTLCache(4, 60),
+}
+
+
+@functools.lru_cache(maxsize=3)
+def square(number: int) -> int:
+    return number * number
+
+
+def cache_stats(registry: CacheRegistry, name: str) -> CacheStats:
+    stats = registry.read()[name]
+    assert isinstance(stats, CacheStats)
+    return stats
+
+
+@pytest.fixture
+def registry() -> Any:
+    registry = CacheRegistry()
+    yield registry
+    registry.close()
+    square.cache_clear()
+
+
+def test_lru_cache_is_read_as_it_is(registry: CacheRegistry) -> None:
+    registry.watch("square", square)
+    for number in (1, 2, 1, 1):
+        square(number)
+    assert registry.read() == {"square": CacheStats(hits=2, misses=2, entries=2, max_entries=3)}
+    assert cache_stats(registry, "square").hit_ratio == 0.5
+
+
+def test_an_unused_cache_has_no_hit_ratio(registry: CacheRegistry) -> None:
+    registry.watch("square", square)
+    assert cache_stats(registry, "square").hit_ratio is None
+
+
+def test_counters_do_not_go_back_when_a_cache_is_cleared(registry: CacheRegistry) -> None:
+    registry.watch("square", square)
+    for number in (1, 1, 2):
+        square(number)
+    registry.read()
+    square.cache_clear()
+    square(5)
+    stats = cache_stats(registry, "square")
+    assert (stats.hits, stats.misses, stats.entries) == (1, 3, 1)
+    square.cache_clear()
+    stats = cache_stats(registry, "square")
+    assert (stats.hits, stats.misses, stats.entries) == (1, 3, 0)
+
+
+def test_a_cached_method_is_watched_through_an_instance(registry: CacheRegistry) -> None:
+    class Service:
+        @functools.lru_cache  # noqa: B019 - the very case
+        def load(self) -> int:
+            return 1
+
+    service = Service()
+    registry.watch("load", Service.load)
+    service.load()
+    assert cache_stats(registry, "load").misses == 1
+
+
+@pytest.mark.parametrize("make", CACHES.values(), ids=CACHES.keys())
+def test_a_cachetools_cache_is_counted(registry: CacheRegistry, make: Any) -> None:
+    cache = make()
+    registry.watch("c", cache)
+    for key in range(4):
+        cache[key] = key
+    assert [cache[0], cache.get(1), cache.get(2, "x"), cache.get(99), cache.get(98, "y")] == [0, 1, 2, None, "y"]
+    with pytest.raises(KeyError):
+        cache[97]
+    assert registry.read() == {"c": CacheStats(hits=3, misses=3, entries=4, max_entries=4, evictions=0)}
+
+
+@pytest.mark.parametrize("make", [make for name, make in CACHES.items() if name != "Cache"])
+def test_what_a_full_cache_pushes_out_is_counted(registry: CacheRegistry, make: Any) -> None:
+    cache = make()
+    registry.watch("c", cache)
+    for key in range(10):
+        cache[key] = key
+    stats = cache_stats(registry, "c")
+    assert (stats.entries, stats.evictions) == (4, 6)
+
+
+def test_a_computing_cache_counts_a_miss_once(registry: CacheRegistry) -> None:
+    class Squares(cachetools.LRUCache):
+        def __missing__(self, key: int) -> int:
+            self[key] = key * key
+            return self[key] if False else key * key
+
+    cache = Squares(4)
+    registry.watch("c", cache)
+    assert [cache[3], cache[3]] == [9, 9]
+    stats = cache_stats(registry, "c")
+    assert (stats.hits, stats.misses) == (1, 1)
+
+
+def test_a_function_decorated_by_cachetools_counts_through_its_cache(registry: CacheRegistry) -> None:
+    cache: Any = cachetools.LRUCache(4)
+    calls = []
+
+    @cachetools.cached(cache, lock=threading.Lock())
+    def load(key: int) -> int:
+        calls.append(key)
+        return key
+
+    registry.watch("c", cache)
+    for key in (1, 2, 1, 1):
+        load(key)
+    stats = cache_stats(registry, "c")
+    assert (stats.hits, stats.misses, calls) == (2, 2, [1, 2])
+
+
+def test_a_decorated_function_with_info_tells_itself(registry: CacheRegistry) -> None:
+    @cachetools.cached(cachetools.LRUCache(4), info=True)
+    def load(key: int) -> int:
+        return key
+
+    registry.watch("load", load)
+    for key in (1, 1):
+        load(key)
+    assert registry.read() == {"load": CacheStats(hits=1, misses=1, entries=1, max_entries=4)}
+
+
+def test_reading_does_not_make_a_timed_cache_drop_what_expired(registry: CacheRegistry) -> None:
+    """The scrape runs in another thread, and cachetools caches are not safe to change from there."""
+    now = [0.0]
+    cache = cachetools.TTLCache(4, 10, timer=lambda: now[0])
+    cache["a"] = 1
+    registry.watch("c", cache)
+    now[0] = 11.0
+    assert cache_stats(registry, "c").entries == 1
+    assert "a" not in cache
+
+
+@pytest.mark.parametrize(
+    ("sizer", "size", "entries"),
+    [(len, 5, None), (sys.getsizeof, sys.getsizeof(b"12345"), None), (lambda x: 2, None, None)],
+)
+def test_sizes_are_told_where_they_are_bytes(registry: CacheRegistry, sizer: Any, size: Any, entries: Any) -> None:
+    cache = cachetools.LRUCache(1000, getsizeof=sizer)
+    cache["a"] = b"12345"
+    registry.watch("c", cache)
+    stats = cache_stats(registry, "c")
+    assert (stats.size_bytes, stats.max_entries, stats.entries) == (size, entries, 1)
+
+
+def test_unwatch_leaves_the_cache_as_it_was(registry: CacheRegistry) -> None:
+    cache = cachetools.LRUCache(4)
+    cache["a"] = 1
+    attributes = dict(vars(cache))
+    registry.watch("c", cache)
+    registry.unwatch("c")
+    assert type(cache) is cachetools.LRUCache
+    assert vars(cache) == attributes
+    assert registry.read() == {}
+
+
+def test_a_watched_cache_prints_copies_and_pickles_as_its_own_class(registry: CacheRegistry) -> None:
+    cache = cachetools.LRUCache(4)
+    cache["a"] = 1
+    registry.watch("c", cache)
+    assert repr(cache).startswith("LRUCache(")
+    assert isinstance(cache, cachetools.LRUCache)
+    for twin in (copy.copy(cache), pickle.loads(pickle.dumps(cache))):
+        assert type(twin) is cachetools.LRUCache
+        assert twin["a"] == 1
+
+
+def test_a_cache_under_two_names_is_counted_until_the_last_one_goes(registry: CacheRegistry) -> None:
+    cache = cachetools.LRUCache(4)
+    registry.watch("one", cache)
+    registry.watch("two", cache)
+    cache.get("x")
+    assert cache_stats(registry, "one").misses == cache_stats(registry, "two").misses == 1
+    registry.unwatch("one")
+    cache.get("x")
+    assert cache_stats(registry, "two").misses == 2
+    registry.unwatch("two")
+    assert type(cache) is cachetools.LRUCache
+
+
+def test_counting_loses_nothing_between_threads(registry: CacheRegistry) -> None:
+    cache = cachetools.Cache(4)
+    cache["a"] = 1
+    registry.watch("c", cache)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=lambda: [cache["a"] for _ in range(20_000)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert cache_stats(registry, "c").hits == 80_000
+
+
+def test_an_object_that_is_gone_disappears(registry: CacheRegistry) -> None:
+    cache = cachetools.LRUCache(4)
+    registry.watch("c", cache)
+    del cache
+    gc.collect()
+    assert registry.read() == {}
+    assert registry.objects() == {}
+
+
+class WithStats:
+    """Of any shape."""
+
+    def __init__(self, answer: object, method: str = "stats") -> None:
+        self.answer = answer
+        setattr(self, method, self.tell)
+
+    def tell(self) -> object:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Info(NamedTuple):
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+
+@dataclass
+class Record:
+    hits: int
+    entries: int
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (CacheStats(hits=1), CacheStats(hits=1)),
+        (PoolStats(idle=1), PoolStats(idle=1)),
+        ({"hits": 1, "misses": 2, "other": "x"}, CacheStats(hits=1, misses=2)),
+        (Info(1, 2, 3, 4), CacheStats(hits=1, misses=2, max_entries=3, entries=4)),
+        (Record(1, 4), CacheStats(hits=1, entries=4)),
+        ({b"get_hits": b"7", b"curr_items": b"3"}, CacheStats(hits=7, entries=3)),
+        ([("s1", {"get_hits": "7"}), ("s2", {"get_hits": "5", "bytes": "9"})], CacheStats(hits=12, size_bytes=9)),
+        ({"in_use": 2, "idle": 1, "waits": 0}, PoolStats(in_use=2, idle=1, waits=0)),
+        ({"hits": 0}, CacheStats(hits=0)),
+        ({"hits": -1, "misses": 3}, CacheStats(misses=3)),
+        ({"hits": float("nan"), "misses": float("inf"), "entries": 3.0}, CacheStats(entries=3)),
+        ({"hits": True, "misses": None, "entries": "many", "evictions": "9" * 30}, None),
+        ({}, None),
+        (None, None),
+        ("hits", None),
+        ([], None),
+        ([1, "x", ("a",)], None),
+    ],
+)
+def test_statistics_of_many_shapes_are_understood(answer: object, expected: object) -> None:
+    assert parse_stats(answer) == expected
+
+
+@pytest.mark.parametrize("method", ["amm_stats", "stats", "get_stats", "cache_info"])
+def test_each_method_of_the_protocol_is_found(registry: CacheRegistry, method: str) -> None:
+    thing = WithStats({"hits": 3}, method)
+    registry.watch("thing", thing)
+    assert registry.read() == {"thing": CacheStats(hits=3)}
+
+
+def test_failing_statistics_are_isolated_logged_once_and_come_back(
+    registry: CacheRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = WithStats(OSError("server is down")), WithStats({"hits": 1})
+    registry.watch("broken", broken)
+    registry.watch("sound", sound)
+    with caplog.at_level(logging.WARNING, "amm.probes"):
+        assert list(registry.read()) == list(registry.read()) == ["sound"]
+    assert registry.failed == {"broken"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot read the statistics of 'broken', they are absent until it works again: server is down"
+    ]
+    broken.answer = {"hits": 2}
+    assert set(registry.read()) == {"broken", "sound"}
+    assert registry.failed == frozenset()
+
+
+def test_an_object_without_statistics_is_refused(registry: CacheRegistry) -> None:
+    with pytest.raises(AMMError) as caught:
+        registry.watch("users", {})
+    assert str(caught.value) == (
+        "cannot watch 'users': got a dict, which has no statistics; expected a functools.lru_cache function, "
+        "a cachetools cache, an amm_exporter.kit object, or one with a method "
+        "amm_stats() or stats() or get_stats() or cache_info()"
+    )
+
+
+def test_an_object_that_cannot_be_held_weakly_is_refused(registry: CacheRegistry) -> None:
+    class Slotted:
+        __slots__ = ()
+
+        def stats(self) -> dict[str, int]:
+            return {"hits": 1}
+
+    with pytest.raises(AMMError) as caught:
+        registry.watch("users", Slotted())
+    assert str(caught.value) == "cannot watch 'users': a Slotted cannot be referenced weakly"
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_a_name_that_is_none_is_refused(registry: CacheRegistry, name: Any) -> None:
+    with pytest.raises(AMMError, match="expected a text that is not empty"):
+        registry.watch(name, square)
+
+
+def test_a_name_in_use_is_refused_and_the_same_object_again_is_fine(registry: CacheRegistry) -> None:
+    registry.watch("square", square)
+    registry.watch("square", square)
+    with pytest.raises(AMMError) as caught:
+        registry.watch("square", cachetools.LRUCache(3))
+    assert str(caught.value) == "cannot watch 'square': another cache has that name; unwatch('square') first"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(registry: CacheRegistry) -> None:
+    registry.watch("square", square)
+    with pytest.raises(AMMError) as caught:
+        registry.unwatch("sqare")
+    assert str(caught.value) == "nothing is watched under the name 'sqare'; did you mean 'square'?"
+
+
+@pytest.mark.parametrize(("count", "shown"), [(2, 2), (3, 3), (4, 4)])
+def test_names_beyond_the_bound_are_summed_up(count: int, shown: int) -> None:
+    registry = CacheRegistry(max_names=3)
+    things = [WithStats({"hits": 10, "entries": 1}) for _ in range(count)]
+    for number, thing in enumerate(things):
+        registry.watch(str(number), thing)
+    found = registry.read()
+    assert len(found) == shown
+    assert sum(stats.hits or 0 for stats in found.values()) == 10 * count
+    assert ("_other" in found) == (count > 3)
+
+
+def test_pools_beyond_the_bound_are_summed_up_apart() -> None:
+    registry = CacheRegistry(max_names=0)
+    things = WithStats({"in_use": 1}), WithStats({"in_use": 2}), WithStats({"hits": 4})
+    for number, thing in enumerate(things):
+        registry.watch(str(number), thing)
+    assert registry.read() == {"_other": CacheStats(hits=4), "_other_pools": PoolStats(in_use=3)}
+
+
+PACKAGE = '''
+import functools
+from functools import lru_cache
+
+@lru_cache
+def load(x):
+    return x
+
+class Service:
+    @staticmethod
+    @functools.cache
+    def static(x): return x
+
+    @classmethod
+    @functools.lru_cache(maxsize=2)
+    def of_class(cls, x): return x
+
+    class Inner:
+        @functools.cache
+        def deep(self): return 1
+
+class Proxy:
+    """As lazy objects do outside their context."""
+    @property
+    def __class__(self): raise RuntimeError("outside of context")
+    def __getattr__(self, name): raise RuntimeError("outside of context")
+
+proxy = Proxy()
+Loop = Service
+'''
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> str:
+    parent, child, other = (types.ModuleType(name) for name in ("shop", "shop.models", "shopping"))
+    for module in (parent, child, other):
+        exec(PACKAGE, vars(module))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    vars(child)["borrowed"] = vars(parent)["load"]
+    return "shop"
+
+
+def test_every_decorated_function_of_a_package_is_found(registry: CacheRegistry, package: str) -> None:
+    expected = tuple(
+        f"{module}.{name}"
+        for module in ("shop", "shop.models")
+        for name in ("Service.Inner.deep", "Service.of_class", "Service.static", "load")
+    )
+    assert registry.watch_all(package) == expected
+    sys.modules["shop"].load(1)
+    assert cache_stats(registry, "shop.load").misses == 1
+    assert cache_stats(registry, "shop.models.load").misses == 0
+    assert registry.watch_all(package) == expected
+
+
+def test_a_package_without_any_finds_none(registry: CacheRegistry) -> None:
+    assert registry.watch_all("no_such_package") == ()
+
+
+def test_the_standard_library_can_be_searched_whole() -> None:
+    """Thousands of real module namespaces: none may raise."""
+    assert any(found for name in list(sys.modules) for found in decorated_functions(name))
+
+
+def test_a_forked_child_counts_its_own_look_ups_only(registry: CacheRegistry) -> None:
+    """So that the sum over a prefork family has every look-up once."""
+    cache: Any = cachetools.LRUCache(4)
+    registry.watch("square", square)
+    registry.watch("c", cache)
+    for _ in range(5):
+        square(1)
+        cache.get("x")
+    pid = os.fork()
+    if pid == 0:
+        square(1)
+        cache.get("x")
+        mine, counted = registry.read()["square"], registry.read()["c"]
+        square.cache_clear()
+        square(7)
+        after = registry.read()["square"]
+        right = (mine.hits, mine.misses, counted.misses, after.hits, after.misses) == (1, 0, 1, 1, 1)
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert cache_stats(registry, "square").hits == 4
