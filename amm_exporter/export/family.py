@@ -4,25 +4,23 @@ One private directory for each address and user. In it, for each process, a data
 sending to it is not refused: the kernel's own word, no pid to be mistaken) and its last snapshot; and the book, where
 the sums of the dead are kept, so that they survive whoever serves. A file lock orders those who write the book.
 
-What the files say is snapshot.py's, what is shown of it group.py's; who serves is decided in node.py.
+Where the directory is and how it is locked is family_directory.py's, what the files say is snapshot.py's, what is shown
+of it group.py's; who serves is decided in node.py.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
 import socket
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Family
+from amm_exporter.export.family_directory import FamilyError, is_alive, locked, remove, sweep
 from amm_exporter.export.group import Worker, add_to, together
 from amm_exporter.export.snapshot import Book, Snapshot, dump_book, dump_snapshot, load_book, load_snapshot
 
@@ -30,14 +28,7 @@ log = logging.getLogger("amm.export")
 
 ANSWER_SECONDS = 0.2
 """How long a scrape waits for the snapshots of the others; then it shows their last ones."""
-LOCK_SECONDS = 1.0
-LOCK_RETRY_SECONDS = 0.002
-MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path is 108 bytes with its end
 ASK = b"publish"
-
-
-class FamilyError(AMMError):
-    """The family's directory cannot be used; the process shows only itself."""
 
 
 class FamilyMember:
@@ -61,9 +52,10 @@ class FamilyMember:
 
     def join(self) -> None:
         """Appear in the directory. The first one there clears away what an earlier family left."""
-        with self._locked():
+        with locked(self._directory, self._clock):
             if not self._live_others():
                 self._clear()
+                sweep(self._directory)
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 sock.bind(str(self._path(self.name, "sock")))
@@ -76,12 +68,9 @@ class FamilyMember:
     def leave(self, families: Iterable[Family]) -> None:
         """Add this process's counters to the sums of the dead and vanish; the last one takes the directory along."""
         self.abandon()
-        with self._locked():
+        with locked(self._directory, self._clock):
             if not self._live_others():
-                self._clear()
-                with suppress(OSError):
-                    self._path("lock").unlink()
-                    self._directory.rmdir()
+                remove(self._directory)
                 return
             book = self._read_book()
             self._fold(book, {self.name: Snapshot(unix_seconds=self._wall_clock(), families=tuple(families))})
@@ -121,7 +110,7 @@ class FamilyMember:
         if not others and not self._path("book").exists():
             return None
         dead = self._ask(others, ANSWER_SECONDS)
-        with self._locked():
+        with locked(self._directory, self._clock):
             self.publish(own)  # before it is shown: a sum must not fall when this process dies
             book = self._bury(dead)
             workers = [self._worker(os.getpid(), own), *self._live_workers(dead)]
@@ -132,9 +121,9 @@ class FamilyMember:
 
     def tidy(self) -> None:
         """Bury the dead although nobody scrapes."""
-        dead = self._ask(self._others(), None)
+        dead = [name for name in self._others() if not is_alive(self._path(name, "sock"))]
         if dead:
-            with self._locked():
+            with locked(self._directory, self._clock):
                 self._bury(dead)
 
     # -- the others
@@ -147,9 +136,7 @@ class FamilyMember:
         return sorted(name for name in names if name != self.name)
 
     def _live_others(self) -> list[str]:
-        others = self._others()
-        dead = self._ask(others, None)
-        return [name for name in others if name not in dead]
+        return [name for name in self._others() if is_alive(self._path(name, "sock"))]
 
     def _askers(self) -> Iterator[str]:
         while self.socket is not None:
@@ -160,16 +147,16 @@ class FamilyMember:
             if message == ASK:
                 yield asker
 
-    def _ask(self, names: list[str], wait_seconds: float | None) -> set[str]:
-        """Ask each to publish, wait for their answers, return who is dead. With None, only look who is dead."""
+    def _ask(self, names: list[str], wait_seconds: float) -> set[str]:
+        """Ask each to publish, wait for their answers, return who is dead."""
         if not names:
             return set()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.bind("")  # an address that is no file: Linux picks one and forgets it (unix(7), autobind)
             sock.setblocking(False)
-            dead = {name for name in names if not self._reaches(sock, name, asking=wait_seconds is not None)}
+            dead = {name for name in names if not self._reaches(sock, name)}
             waiting = set(names) - dead
-            deadline = self._clock() + (wait_seconds or 0.0)
+            deadline = self._clock() + wait_seconds
             while waiting and (left := deadline - self._clock()) > 0:
                 sock.settimeout(left)
                 try:
@@ -178,13 +165,9 @@ class FamilyMember:
                     break
         return dead
 
-    def _reaches(self, sock: socket.socket, name: str, *, asking: bool) -> bool:
-        path = str(self._path(name, "sock"))
+    def _reaches(self, sock: socket.socket, name: str) -> bool:
         try:
-            if asking:
-                sock.sendto(ASK, path)
-            else:
-                sock.connect(path)  # refused like a message, and wakes nobody
+            sock.sendto(ASK, str(self._path(name, "sock")))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
@@ -270,76 +253,6 @@ class FamilyMember:
             partial.replace(path)
         except OSError as error:
             raise FamilyError(f"cannot write to {self._directory}: {error}") from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the family's lock. Raises FamilyError rather than wait for a holder that has been stopped."""
-        descriptor = self._lock_descriptor()
-        try:
-            yield
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile shares the lock: closing would not do
-            os.close(descriptor)
-
-    def _lock_descriptor(self) -> int:
-        deadline = self._clock() + LOCK_SECONDS
-        while True:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            descriptor = self._try_lock()
-            if descriptor is not None:
-                return descriptor
-            if self._clock() >= deadline:
-                raise FamilyError(f"the lock of {self._directory} is held for more than {LOCK_SECONDS:.0f} s")
-            time.sleep(LOCK_RETRY_SECONDS)
-
-    def _try_lock(self) -> int | None:
-        """The locked descriptor, or None: held by another, or the last of the family has just removed the file."""
-        descriptor = -1
-        try:
-            descriptor = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino == os.stat(self._path("lock")).st_ino:
-                return descriptor
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except OSError as error:
-            raise FamilyError(f"cannot lock {self._directory}: {error}") from error
-        if descriptor >= 0:
-            os.close(descriptor)
-        return None
-
-
-def family_directory(host: str, port: int, environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory for an address, inside one that only this user can enter. Raises FamilyError where none is safe."""
-    name = "".join(char if char.isalnum() else "_" for char in host) or "any"
-    problems = []
-    for base in _bases(environ):
-        path = base / f"{name}-{port}"
-        if len(os.fsencode(path)) + len("/4194304-01234567.sock") > MAX_SOCKET_PATH_BYTES:
-            problems.append(f"{base} is too long a path")
-            continue
-        try:
-            _make_private(base)
-            path.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            problems.append(str(error))
-        else:
-            return path
-    raise FamilyError("processes that share a port cannot find each other: " + "; ".join(problems))
-
-
-def _bases(environ: Mapping[str, str]) -> list[Path]:
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    user = f"amm-{os.geteuid()}"
-    found = [Path(runtime) / "amm"] if runtime and Path(runtime).is_dir() else []
-    return [*found, Path(tempfile.gettempdir()) / user, Path("/tmp") / user]  # the last for a TMPDIR that is too long
-
-
-def _make_private(path: Path) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise PermissionError(f"{path} is not a directory that only this user can enter")
 
 
 def resident_bytes(pid: int) -> int | None:

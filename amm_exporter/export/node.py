@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Family, negotiate, render
-from amm_exporter.export.family import FamilyError, FamilyMember, family_directory
+from amm_exporter.export.family import FamilyMember
+from amm_exporter.export.family_directory import FamilyError, family_directory
 from amm_exporter.export.group import Baseline, counts_anything
 from amm_exporter.export.loop import READ, Loop
 from amm_exporter.export.server import Authorize, Handler, PortTakenError, Server
@@ -244,7 +245,7 @@ class Node:
         if not self._running:
             return
         self._member = self._unborn()
-        _at_end_of_multiprocessing_child(self)
+        _hand_over_at_exit(self)
         self._loop.call(lambda: self._first_look(inherited))
         self._loop.later(JOIN_SECONDS, self._be_born)
         self._loop.start()
@@ -274,8 +275,8 @@ class Node:
         self._loop.later(PUBLISH_SECONDS, self._keep_house)
 
 
-def _at_end_of_multiprocessing_child(node: Node) -> None:
-    """Have a multiprocessing child (or Celery's billiard) hand over its counts: it ends by os._exit, without atexit.
+def _hand_over_at_exit(node: Node) -> None:
+    """Have a child of multiprocessing, or of Celery's billiard, hand over its counts: it ends without atexit.
 
     Called in the child before those libraries' own start-up code, which drops the parent's finalizers.
     """
@@ -283,3 +284,6 @@ def _at_end_of_multiprocessing_child(node: Node) -> None:
         util: Any = sys.modules.get(name)
         if util is not None:
             util.register_after_fork(node, lambda node, util=util: util.Finalize(None, node.close, exitpriority=0))
+    signals: Any = sys.modules.get("celery.signals")
+    if signals is not None:  # a pool's worker runs no finalizers either
+        signals.worker_process_shutdown.connect(lambda **_: node.close(), weak=False)
