@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from amm_exporter.control.sampling import Sampler
 from amm_exporter.errors import AMMError
 from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE
 from amm_exporter.policy import Policy, load_policy
@@ -45,3 +46,14 @@ def flags(arguments: argparse.Namespace) -> dict[str, str]:
 
 def policy(arguments: argparse.Namespace) -> Policy:
     return load_policy(arguments.config, flags=flags(arguments))
+
+
+def usable_policy(arguments: argparse.Namespace) -> Policy:
+    """The policy, once it is known to fit this machine's limit too: told before anything starts."""
+    loaded = policy(arguments)
+    sampler = Sampler(loaded)
+    limit = sampler.take().limit
+    sampler.close()
+    if limit is not None:
+        loaded.enter_ratios(limit.size_bytes)
+    return loaded

@@ -23,14 +23,16 @@ from amm_exporter.cli import options
 from amm_exporter.cli.child import run_child
 from amm_exporter.errors import AMMError
 from amm_exporter.export.autostart import DIRECTORY, MARKER_VARIABLE
-from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE
-from amm_exporter.policy import Policy, environment_variable
+from amm_exporter.export.instrumentor import METRICS_EXPORTER_VARIABLE
+from amm_exporter.export.node import Node
+from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE, address_from
+from amm_exporter.export.server import PortTakenError, Server
+from amm_exporter.policy import environment_variable
 
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
 """The shell's exit statuses for a command that is there but not executable, and for one that is not there."""
 _PYTHON = re.compile(r"(python|pypy)\d*(\.\d+)?t?")
-_SHEBANG = re.compile(rb"#!\s*(\S+)(?:\s+(\S+))?")
-_IGNORES_PYTHONPATH = re.compile(r"-[A-Za-z]*[IES]")
+_SHEBANG = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(\S+))?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise AMMError("run: no command; write it after two dashes, as: amm run -- python app.py")
-    policy = options.policy(arguments)  # a policy that cannot be used is told here, before anything starts
+    policy = options.usable_policy(arguments)
     executable = shutil.which(command[0])
     if executable is None:
         return _cannot_start(command[0])
     interpreter = None if arguments.outside else python_of(executable, command)
     if interpreter is not None and has_amm(interpreter):
-        become(executable, command, environment(arguments, policy))
+        _check_address(arguments)
+        become(executable, command, environment(arguments))
     return run_child(executable, command, policy, host=arguments.listen, port=arguments.port)
 
 
@@ -60,14 +63,12 @@ def python_of(executable: str, command: Sequence[str]) -> str | None:
     Also None where the interpreter is told to ignore PYTHONPATH or the site module (-I, -E, -S).
     """
     if _PYTHON.fullmatch(Path(executable).name):
-        flags = []
-        for argument in command[1:]:
-            if not argument.startswith("-") or argument in ("-c", "-m", "-"):
-                break
-            flags.append(argument)
-        return None if any(_IGNORES_PYTHONPATH.match(flag) for flag in flags) else executable
-    with open(executable, "rb") as file:
-        shebang = _SHEBANG.match(file.read(256))
+        return None if _ignores_autostart(command[1:]) else executable
+    try:
+        with open(executable, "rb") as file:
+            shebang = _SHEBANG.match(file.read(256))
+    except OSError:  # it may be executed but not read: no script then
+        return None
     if shebang is None:
         return None
     program, argument = (os.fsdecode(word or b"") for word in shebang.groups())
@@ -78,13 +79,34 @@ def python_of(executable: str, command: Sequence[str]) -> str | None:
     return program if _PYTHON.fullmatch(Path(program).name) else None
 
 
+def _ignores_autostart(arguments: Sequence[str]) -> bool:
+    """Whether -I, -E or -S is among the interpreter's own options, which end where the program begins (python -h)."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--check-hash-based-pycs":
+            next(words, None)
+        elif word in ("-", "--") or not word.startswith("-"):
+            return False
+        elif not word.startswith("--"):
+            for place, letter in enumerate(word[1:], start=2):
+                if letter in "IES":
+                    return True
+                if letter in "cm":
+                    return False
+                if letter in "WX":
+                    if place == len(word):
+                        next(words, None)  # its value
+                    break
+    return False
+
+
 def has_amm(interpreter: str) -> bool:
     """Whether AMM can be imported there: the program may run in another environment than this command."""
     probe = [interpreter, "-c", "import amm_exporter.export.autostart"]
     return subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
-def environment(arguments: argparse.Namespace, policy: Policy) -> dict[str, str]:
+def environment(arguments: argparse.Namespace) -> dict[str, str]:
     """What makes the program start AMM: autostart first on PYTHONPATH, the flags as variables."""
     variables = dict(os.environ)
     path = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != str(DIRECTORY)]
@@ -99,6 +121,22 @@ def environment(arguments: argparse.Namespace, policy: Policy) -> dict[str, str]
     if arguments.listen is not None:
         variables[HOST_VARIABLE] = arguments.listen
     return variables
+
+
+def _check_address(arguments: argparse.Namespace) -> None:
+    """Say here that the address cannot be had: in the program nobody would see it. A family of ours may share it."""
+    if os.environ.get(METRICS_EXPORTER_VARIABLE) not in (None, "", "amm"):
+        return
+    host, port = address_from(os.environ, arguments.listen, arguments.port)
+    server = Server(lambda _: ("", b""), host, port)
+    try:
+        server.start()
+    except PortTakenError:
+        node = Node(host, port, list)
+        node.start()  # raises, but for a sibling
+        node.close()
+    else:
+        server.close()
 
 
 def become(executable: str, command: Sequence[str], variables: dict[str, str]) -> None:

@@ -8,8 +8,11 @@ import sys
 
 
 def _is_worker() -> bool:
-    """multiprocessing's spawn and forkserver start a new interpreter for what is one program."""
-    return any("multiprocessing" in argument for argument in sys.orig_argv[1:4])
+    """multiprocessing's spawn and forkserver start a new interpreter for what is one program; its resource tracker's is
+    no part of it."""
+    after = sys.orig_argv[1:]
+    code = after[after.index("-c") + 1] if "-c" in after[:-1] else ""
+    return code.startswith(("from multiprocessing.spawn import", "from multiprocessing.forkserver import"))
 
 
 def _run_next() -> None:
