@@ -27,27 +27,36 @@ def run_child(executable: str, command: Sequence[str], policy: Policy, *, host: 
     logging.getLogger("amm").addHandler(logging.NullHandler())  # stderr is the program's
     waited_for = _FORWARDED | {signal.SIGCHLD}
     # Blocked before any thread starts, so that every thread inherits it and only sigwaitinfo below takes them
-    signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
-    watch = Watch(host=host, port=port)  # an address that cannot be had is told before the program starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     try:
-        pid = _spawn(executable, command, waited_for)
+        return _end_like(_watched(executable, command, policy, Watch(host=host, port=port), before))
+    finally:
+        while signal.sigtimedwait(waited_for, 0):
+            pass  # came when the program had ended: for nobody
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _watched(
+    executable: str, command: Sequence[str], policy: Policy, watch: Watch, mask: set[signal.Signals | int]
+) -> int:
+    """The wait status of the program. The watch was opened before: an address that cannot be had is told first."""
+    try:
+        pid = _spawn(executable, command, mask)
         with suppress(ProbeError):  # it ended at once: nothing to watch, its status is still to come
             watch.attach(policy, pid)
-        status = _wait(pid, waited_for)
+        return _wait(pid, _FORWARDED | {signal.SIGCHLD})
     finally:
         watch.stop()
-    return _end_like(status)
 
 
-def _spawn(executable: str, command: Sequence[str], blocked: set[signal.Signals]) -> int:
+def _spawn(executable: str, command: Sequence[str], mask: set[signal.Signals | int]) -> int:
     """With the signal mask and dispositions of a program started directly."""
-    ours = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         return os.posix_spawn(
             executable,
             list(command),
             os.environ,
-            setsigmask=set(ours) - blocked,
+            setsigmask=mask,
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
     except OSError as error:

@@ -1,0 +1,131 @@
+"""Every message that a wrong command line brings about, with its full text: one line, no traceback."""
+
+# ruff: noqa: E501 - a message is easier to compare on one line
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amm_exporter.cli import COMMANDS, main
+
+SIZES = "a size such as '512MB', '1.5 GiB' or a whole number of bytes (units: B KB MB GB TB, KiB MiB GiB TiB)"
+DURATIONS = "a duration such as '500ms', '1s', '5m' or '2h' (units: ms s m h d)"
+PORTS = "a port from 0 (any that is free) to 65535"
+ALL = ", ".join(COMMANDS)
+GONE = 3999999
+"""A process that is not there: above the default pid_max, within what the kernel allows."""
+
+MESSAGES = [
+    ("rnu -- x", "unknown command 'rnu'; did you mean 'run'? (amm --help shows all)"),
+    ("xyz", f"unknown command 'xyz'; accepted: {ALL} (amm --help shows all)"),
+    ("run", "run: no command; write it after two dashes, as: amm run -- python app.py"),
+    ("run --", "run: no command; write it after two dashes, as: amm run -- python app.py"),
+    ("run --prot 1 -- x", "run: unrecognized arguments: --prot; see amm run --help"),
+    ("run --port x -- x", f"run: argument --port: got 'x'; expected {PORTS}; see amm run --help"),
+    ("run --port 65536 -- x", f"run: argument --port: got '65536'; expected {PORTS}; see amm run --help"),
+    ("run --port=-1 -- x", f"run: argument --port: got '-1'; expected {PORTS}; see amm run --help"),
+    ("run --listen 203.0.113.7 -- true", "cannot listen on port 9464 of 203.0.113.7: Cannot assign requested address"),
+    ("run --set x -- x", "--set: got 'x'; expected KEY=VALUE, as tiers.high=75%"),
+    ("run --set =x -- x", "--set: got '=x'; expected KEY=VALUE, as tiers.high=75%"),
+    (
+        "run --limit 4GBananas -- x",
+        f"flag --limit: limit: got '4GBananas'; expected 'auto' or {SIZES}; unknown unit 'GBananas'",
+    ),
+    ("run --config none.yaml -- x", "none.yaml: no such file; name an existing one, or leave it out for the defaults"),
+    ("run -- no-such-program", "run: cannot start 'no-such-program': no such program on PATH"),
+    ("run -- ./data", "run: cannot start './data': it is not executable"),
+    ("run -- ./no-interpreter", "run: {here}/no-interpreter cannot be executed: No such file or directory"),
+    ("serve", "serve: one of the arguments --pid --match is required; see amm serve --help"),
+    ("serve --pid x", "serve: argument --pid: got 'x'; expected the number of a process; see amm serve --help"),
+    ("serve --pid 0", "serve: argument --pid: got '0'; expected the number of a process; see amm serve --help"),
+    (
+        "serve --pid 4194305",
+        "serve: argument --pid: got '4194305'; expected the number of a process; see amm serve --help",
+    ),
+    (f"serve --port 0 --pid {GONE}", f"process {GONE} has ended, or was never there: no /proc/{GONE}/stat"),
+    (
+        "serve --match [",
+        "serve: argument --match: got '['; expected a regular expression: unterminated character set at position 0; see amm serve --help",
+    ),
+    ("serve --pid 1 --match x", "serve: argument --match: not allowed with argument --pid; see amm serve --help"),
+    ("serve --pid 1 more", "serve: unrecognized arguments: more; see amm serve --help"),
+    ("check more", "check: unrecognized arguments: more; see amm check --help"),
+    ("check --limt 4GB", "check: unrecognized arguments: --limt 4GB; see amm check --help"),
+    ("check --limit", "check: argument --limit: expected one argument; see amm check --help"),
+    ("check --set tiers.hihg=1", "flag --tiers.hihg: tiers.hihg: unknown key; did you mean 'tiers.high'?"),
+    ("check --config ''", ".: cannot be read: Is a directory"),
+    (
+        "check --limit 100MB --set tiers.moderate=600MB",
+        "flag --tiers.moderate: tiers.moderate: got 600 MiB, which is not below tiers.high = 70% (default) under a limit of 100 MiB; the order is moderate < high < severe < critical",
+    ),
+    ("policy --explian", "policy: unrecognized arguments: --explian; see amm policy --help"),
+    ("demo --seconds 0", f"demo: argument --seconds: got '0'; expected {DURATIONS}; see amm demo --help"),
+    ("demo --seconds soon", f"demo: argument --seconds: got 'soon'; expected {DURATIONS}; see amm demo --help"),
+]
+STATUS = {"no such program on PATH": 127, "it is not executable": 126}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of the machine's own policy; a file that is no program, and a script whose interpreter is missing."""
+    for name in [name for name in os.environ if name.startswith(("AMM_", "OTEL_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "data").touch(mode=0o644)
+    (tmp_path / "no-interpreter").write_text("#!/nowhere/perl\n")
+    (tmp_path / "no-interpreter").chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("line", "text"), MESSAGES)
+def test_a_wrong_command_line(here: Path, line: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(shlex.split(line))
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"amm: {text.replace('{here}/', './')}\n")
+    assert status == next((code for end, code in STATUS.items() if text.endswith(end)), 2)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port of localhost that a program which is not AMM listens on."""
+    with socket.create_server(("localhost", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["run --port {} -- true", f"run --port {{}} -- {sys.executable} -c 1", "serve --port {} --pid 1", "demo --port {}"],
+)
+def test_a_port_that_another_program_has(taken: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before anything starts: the command does not run."""
+    assert main(line.format(taken).split()) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"amm: port {taken} of localhost is in use by another program; choose another one"
+        " (--port, or OTEL_EXPORTER_PROMETHEUS_PORT), or 0 for any that is free\n",
+    )
+
+
+def test_a_port_in_the_environment_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "http")
+    assert main(["run", "--", "true"]) == 2
+    assert (
+        capsys.readouterr().err == "amm: OTEL_EXPORTER_PROMETHEUS_PORT: got 'http'; expected a port from 0 to 65535\n"
+    )
+
+
+def test_a_program_that_cannot_be_executed_leaves_the_signals_as_they_were(here: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert main(["run", "--port", "0", "--", "./no-interpreter"]) == 2
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
