@@ -210,13 +210,13 @@ def test_a_histogram_is_cumulative_and_counts_itself():
     ]
 
 
-def test_a_reader_takes_its_address_from_the_environment_and_yields_it_again():
+def test_a_reader_takes_its_address_from_the_environment():
     reader = AMMMetricReader(
         environ={"OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1", "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
     )
     host, port = reader.address
-    again = AMMMetricReader("127.0.0.1", port)
-    assert (host, again.address) == ("127.0.0.1", None)
+    assert host == "127.0.0.1"
+    assert port != 0
     reader.shutdown()
     assert reader.address is None
 
