@@ -1,1 +1,1 @@
-"""Building blocks that report their own statistics."""
+"""Building blocks that report their own statistics: a cache, an object pool. Watch them by `amm.watch(name, obj)`."""
