@@ -36,8 +36,8 @@ class LeakSettings:
     min_growth_ratio: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0.5 < self.confidence < 1.0:
-            raise ValueError(f"confidence is {self.confidence!r}; expected a ratio above 0.5 and below 1")
+        if not 0.5 <= self.confidence < 1.0:
+            raise ValueError(f"confidence is {self.confidence!r}; expected a ratio from 0.5 to below 1")
         for name in ("min_slope", "slow_after_seconds", "min_growth_bytes", "min_growth_ratio"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected zero or more")

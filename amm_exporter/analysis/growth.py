@@ -1,0 +1,112 @@
+"""Where memory grows: types, sites and other names ranked by the lower bound of their slope, and whose growth it is.
+
+Pure. Measuring is `probes`, capturing `control.evidence`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from amm_exporter.analysis.verdicts import Verdict, quantile
+
+MAX_NAMES = 2_000
+
+PYTHON, NATIVE, FRAGMENTATION, OUTSIDE = "python", "native", "fragmentation", "outside the allocators"
+SHARE = 0.5
+"""An origin explains growth when it grows at half its pace or more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """How fast one name grows, in its unit a second, with bounds; `gained` since it was first seen."""
+
+    name: str
+    slope: float
+    lower: float
+    upper: float
+    gained: float
+
+
+class _Sums:
+    """Running sums of least squares, times relative to the first (Welford's updates)."""
+
+    __slots__ = ("count", "first", "last", "mean_time", "mean_value", "shared", "time_spread", "value_spread")
+
+    def __init__(self, value: float) -> None:
+        self.count = 0
+        self.first = self.last = value
+        self.mean_time = self.mean_value = self.shared = self.time_spread = self.value_spread = 0.0
+
+    def add(self, time: float, value: float) -> None:
+        self.count += 1
+        away_time, away_value = time - self.mean_time, value - self.mean_value
+        self.mean_time += away_time / self.count
+        self.mean_value += away_value / self.count
+        self.shared += away_time * (value - self.mean_value)
+        self.time_spread += away_time * (time - self.mean_time)
+        self.value_spread += away_value * (value - self.mean_value)
+        self.last = value
+
+
+class GrowthTable:
+    """Feed it what each name holds now; ask which grow. Names not mentioned hold nothing. At most `max_names` are kept,
+    the largest ones."""
+
+    def __init__(self, *, max_names: int = MAX_NAMES) -> None:
+        self._max_names = max_names
+        self._sums: dict[str, _Sums] = {}
+        self._seen = 0
+
+    def add(self, t_seconds: float, holds: Mapping[str, float]) -> None:
+        """One reading of all names: bytes or counts."""
+        if not math.isfinite(t_seconds):
+            return
+        known = {name: value for name, value in holds.items() if math.isfinite(value)}
+        self._seen += 1
+        for name in [*self._sums, *(name for name in known if name not in self._sums)]:
+            sums = self._sums.get(name) or self._sums.setdefault(name, _Sums(0.0 if self._seen > 1 else known[name]))
+            sums.add(t_seconds, known.get(name, 0.0))
+        if len(self._sums) > self._max_names:
+            largest = sorted(self._sums, key=lambda name: -self._sums[name].last)[: self._max_names]
+            self._sums = {name: self._sums[name] for name in largest}
+
+    def growing(self, *, top: int = 10, confidence: float = 0.99) -> tuple[Growth, ...]:
+        """The names whose slope is above zero for certain, the surest and fastest first. Needs three readings."""
+        found = [growth for name, sums in self._sums.items() if (growth := _growth(name, sums, confidence)).lower > 0.0]
+        return tuple(sorted(found, key=lambda growth: -growth.lower)[:top])
+
+
+def _growth(name: str, sums: _Sums, confidence: float) -> Growth:
+    if sums.count < 3 or sums.time_spread <= 0.0:
+        return Growth(name=name, slope=0.0, lower=0.0, upper=0.0, gained=sums.last - sums.first)
+    slope = sums.shared / sums.time_spread
+    left = max(0.0, sums.value_spread - slope * sums.shared)
+    reach = quantile(confidence) * math.sqrt(left / (sums.count - 2) / sums.time_spread)
+    return Growth(name=name, slope=slope, lower=slope - reach, upper=slope + reach, gained=sums.last - sums.first)
+
+
+def origin(resident: Verdict, python: Verdict | None, native: Verdict | None, free: Verdict | None = None) -> str:
+    """Whose growth it is: PYTHON (objects), NATIVE (malloc), FRAGMENTATION (held by an allocator, but in nobody's use),
+    or OUTSIDE the allocators: mappings, thread stacks, memory of libraries that map it themselves.
+
+    The verdicts are of resident memory, of bytes in use by pymalloc and by malloc, and of their free bytes. A part that
+    could not be measured is None.
+    """
+    enough = SHARE * max(resident.slope, 0.0)
+    parts = ((PYTHON, python), (NATIVE, native), (FRAGMENTATION, free))
+    growing = [(verdict.slope, name) for name, verdict in parts if verdict and _explains(verdict, enough)]
+    return max(growing)[1] if growing else OUTSIDE
+
+
+def _explains(verdict: Verdict, enough: float) -> bool:
+    return verdict.lower > 0.0 and verdict.slope >= enough
+
+
+def by_name(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Sums over equal names."""
+    out: dict[str, float] = {}
+    for name, value in pairs:
+        out[name] = out.get(name, 0.0) + value
+    return out

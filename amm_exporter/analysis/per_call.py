@@ -1,0 +1,129 @@
+"""Does a function leak with each call? A sequential test on what is in use after ever larger batches of calls. Pure.
+
+Each batch is larger than the one before, so that what happens once, or ever more rarely (caches, free lists, tables
+that double), counts for less and less, while a leak keeps its rate. The rates of the last batches, weighted by their
+calls, give a mean and a Student interval; a leak needs its lower bound over what is allowed, a rate that does not fade,
+and enough calls to outlast the usual bounded caches. Measuring is `control.leak_gate`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+GROWTH = 1.7
+"""Each batch has so many times the calls of the one before."""
+
+JUDGED = 4
+"""Batches that are judged: the last ones, which hold nine tenths of the calls."""
+
+FADED = 0.6
+"""A rate that fell to this share of what it was is that of something filling."""
+
+OUTLAST_CALLS = 1_500
+"""Bounded caches of the usual sizes (functools 128, re 512, 1,024) are full after this many calls. Slower functions get
+fewer: half of the time that was allowed."""
+
+FEWEST_CALLS = 12
+RESIDENT = "resident"
+RESIDENT_QUANTUM = 2 * 1024 * 1024
+"""Resident memory moves in arenas and heap tops: growth below this is not told from none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """So many calls, and what each measure gained over them, in bytes."""
+
+    calls: int
+    gained: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Bytes a call of one measure, with bounds, and whether it is fading."""
+
+    measure: str
+    bytes_per_call: float
+    lower: float
+    upper: float
+    fading: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerCallRules:
+    """`max_per_call_bytes` is what a call may leave behind."""
+
+    max_per_call_bytes: float = 1024.0
+    confidence: float = 0.99
+
+
+def next_batch(calls: int) -> int:
+    return max(calls + 1, math.ceil(calls * GROWTH))
+
+
+def rates(batches: Sequence[Batch], confidence: float) -> tuple[Rate, ...]:
+    """One rate for each measure over the last batches."""
+    judged = batches[-JUDGED:]
+    return tuple(_rate(name, judged, confidence) for name in judged[-1].gained) if judged else ()
+
+
+def decide(batches: Sequence[Batch], rules: PerCallRules, spent_ratio: float) -> tuple[str, Rate | None]:
+    """`leak`, `clean` or `undecided`, and the rate that decided. `spent_ratio` of the time allowed is spent."""
+    total = sum(batch.calls for batch in batches)
+    if len(batches) < JUDGED + 1 or total < FEWEST_CALLS:
+        return "undecided", None
+    found = rates(batches, rules.confidence)
+    worst = max(found, key=lambda rate: rate.lower)
+    leaks = [
+        rate for rate in found if rate.lower > rules.max_per_call_bytes and not rate.fading and _real(rate, batches)
+    ]
+    outlasted = total >= OUTLAST_CALLS or spent_ratio >= 0.5
+    if leaks and outlasted:
+        return "leak", max(leaks, key=lambda rate: (rate.measure != RESIDENT, rate.lower))
+    if all(_clean(rate, rules, batches) for rate in found):
+        return "clean", max(found, key=lambda rate: rate.bytes_per_call)
+    return "undecided", worst
+
+
+def _rate(name: str, batches: Sequence[Batch], confidence: float) -> Rate:
+    each = [batch.gained[name] / batch.calls for batch in batches]
+    weights = [batch.calls for batch in batches]
+    total = sum(weights)
+    mean = sum(rate * weight for rate, weight in zip(each, weights, strict=True)) / total
+    spread = sum(weight * (rate - mean) ** 2 for rate, weight in zip(each, weights, strict=True)) / total
+    effective = total * total / sum(weight * weight for weight in weights)
+    reach = _student(confidence, len(batches) - 1) * math.sqrt(spread / max(1.0, effective - 1.0))
+    before = sum(batch.gained[name] for batch in batches[:-1]) / max(1, total - weights[-1])
+    return Rate(
+        measure=name,
+        bytes_per_call=mean,
+        lower=mean - reach,
+        upper=mean + reach,
+        fading=before > 0 and each[-1] < FADED * before,
+    )
+
+
+def _real(rate: Rate, batches: Sequence[Batch]) -> bool:
+    """Resident memory must have grown by more than its quantum in the last batches."""
+    gained = sum(batch.gained[rate.measure] for batch in batches[-JUDGED:])
+    return rate.measure != RESIDENT or gained > 2 * RESIDENT_QUANTUM
+
+
+def _clean(rate: Rate, rules: PerCallRules, batches: Sequence[Batch]) -> bool:
+    """The last batch, and all judged together, stay under the bound."""
+    last = batches[-1]
+    slack = RESIDENT_QUANTUM if rate.measure == RESIDENT else 0
+    allowed = rules.max_per_call_bytes * last.calls + slack
+    total = sum(batch.calls for batch in batches[-JUDGED:])
+    gained = sum(batch.gained[rate.measure] for batch in batches[-JUDGED:])
+    return last.gained[rate.measure] <= allowed and gained <= rules.max_per_call_bytes * total + slack
+
+
+def _student(confidence: float, degrees: int) -> float:
+    """One-sided Student quantile by the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5, two terms)."""
+    normal = NormalDist().inv_cdf(confidence)
+    first = (normal**3 + normal) / 4
+    second = (5 * normal**5 + 16 * normal**3 + 3 * normal) / 96
+    return normal + first / degrees + second / degrees**2

@@ -1,0 +1,187 @@
+"""`leak_per_call(fn)`: call a function until it is decided whether each call leaves memory behind.
+
+Measures between batches of calls what is in use by Python's objects and by malloc, and the resident set; decides by
+`analysis.per_call`. When a leak is found, a last batch is traced to name the types and lines that keep the memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amm_exporter.analysis.per_call import Batch, PerCallRules, Rate, decide, next_batch
+from amm_exporter.probes.allocations import InUse, SiteTrace, collected_types
+from amm_exporter.units import format_size
+
+WARMUP_CALLS = 20
+FIRST_BATCH = 8
+SHORTEST_BATCH_SECONDS = 0.002
+"""A batch must outlast the noise of reading."""
+
+TIME_LIMIT_SECONDS = 8.0
+TRACED_SECONDS = 0.5
+MOST_TRACED_CALLS = 200
+TOP = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerCallVerdict:
+    """Whether `fn` leaks.
+
+    Attributes:
+        decision: `leak`, `clean`, or `undecided` when the time was up first.
+        bytes_per_call, lower, upper: of the measure that decided, with bounds at the confidence asked for.
+        calls: how often `fn` was called, warm-up and tracing included.
+        series: the measure that decided: python, native or resident.
+        types: what the collector tracks more of after the calls, as (type, objects a call).
+        sites: lines that keep memory, as (file:line, bytes a call).
+        reasons: sentences for people; one says what the garbage collector did.
+    """
+
+    decision: str
+    bytes_per_call: float
+    lower: float
+    upper: float
+    calls: int
+    series: str
+    types: tuple[tuple[str, float], ...] = ()
+    sites: tuple[tuple[str, float], ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def leak_per_call(
+    fn: Callable[[], object],
+    *,
+    max_per_call_bytes: float = 1024,
+    warmup: int = WARMUP_CALLS,
+    confidence: float = 0.99,
+    time_limit_seconds: float = TIME_LIMIT_SECONDS,
+    collect: bool | None = None,
+    explain: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> PerCallVerdict:
+    """Decide whether `fn()` leaves more than `max_per_call_bytes` behind with each call.
+
+    `collect`: run the garbage collector before each reading. None does so while it is enabled: cyclic garbage that
+    waits is no leak; with the collector switched off it is one. What `fn` raises is raised here.
+    """
+    gate = _Gate(fn, collect=gc.isenabled() if collect is None else collect, clock=clock)
+    rules = PerCallRules(max_per_call_bytes=max_per_call_bytes, confidence=confidence)
+    try:
+        decision, rate = gate.run(rules, warmup, time_limit_seconds)
+        explained = gate.explained() if explain and decision == "leak" else ((), ())
+    finally:
+        gate.close()
+    return PerCallVerdict(
+        decision=decision,
+        bytes_per_call=rate.bytes_per_call if rate else 0.0,
+        lower=rate.lower if rate else 0.0,
+        upper=rate.upper if rate else 0.0,
+        calls=gate.calls,
+        series=rate.measure if rate else "",
+        types=explained[0],
+        sites=explained[1],
+        reasons=_reasons(decision, rate, gate, rules),
+    )
+
+
+class _Gate:
+    """Calls, readings and their batches."""
+
+    def __init__(self, fn: Callable[[], object], *, collect: bool, clock: Callable[[], float]) -> None:
+        self._fn = fn
+        self._clock = clock
+        self._in_use = InUse()
+        self.collect = collect
+        self.calls = 0
+        self.batches: list[Batch] = []
+
+    def run(self, rules: PerCallRules, warmup: int, limit_seconds: float) -> tuple[str, Rate | None]:
+        """Until decided or out of time. At least one call is made in any case."""
+        started = self._clock()
+        self._warm_up(warmup, started + limit_seconds / 10)
+        size, decision, rate = FIRST_BATCH, "undecided", None
+        held = self._read()
+        while decision == "undecided" and self._clock() - started < limit_seconds:
+            half = started + limit_seconds / 2
+            made = self._batch(size, half if self._clock() < half else started + limit_seconds)
+            now = self._read()
+            self.batches.append(Batch(calls=made, gained={name: now[name] - held[name] for name in now}))
+            held, size = now, next_batch(made)
+            decision, rate = decide(self.batches, rules, (self._clock() - started) / limit_seconds)
+        return decision, rate
+
+    def explained(self) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
+        """Types and lines that hold more after a few more calls, traced."""
+        self._collect()
+        types, trace, made = collected_types(), SiteTrace(), 0
+        trace.start()
+        try:
+            self._call(1)
+            self._collect()
+            sites, until = trace.sites(), self._clock() + TRACED_SECONDS
+            while made < MOST_TRACED_CALLS and self._clock() < until:
+                self._call(1)
+                made += 1
+            self._collect()
+            more_sites = trace.sites()
+        finally:
+            trace.stop()
+        more_types = collected_types()
+        return _top({name: more_types[name] - types[name] for name in more_types}, made + 1), _top(
+            {name: size - sites.get(name, 0.0) for name, size in more_sites.items()}, made
+        )
+
+    def close(self) -> None:
+        self._in_use.close()
+
+    def _warm_up(self, calls: int, until: float) -> None:
+        self._call(1)
+        for _ in range(calls - 1):
+            if self._clock() >= until:
+                return
+            self._call(1)
+
+    def _batch(self, size: int, until: float) -> int:
+        """`size` calls, more if they take no time, fewer if they take all that is left."""
+        started, made = self._clock(), 0
+        while made < size or self._clock() - started < SHORTEST_BATCH_SECONDS:
+            step = max(1, size // 8)
+            self._call(step)
+            made += step
+            if self._clock() >= until:
+                break
+        return made
+
+    def _call(self, times: int) -> None:
+        fn = self._fn
+        for _ in range(times):
+            fn()
+        self.calls += times
+
+    def _collect(self) -> None:
+        if self.collect:
+            gc.collect()
+
+    def _read(self) -> dict[str, int]:
+        self._collect()
+        return self._in_use.read()
+
+
+def _top(gained: dict[str, float], calls: int) -> tuple[tuple[str, float], ...]:
+    """The largest gains a call; what did not grow with half of the calls at least is left out."""
+    rates = sorted(((name, gain / max(1, calls)) for name, gain in gained.items()), key=lambda pair: -pair[1])
+    return tuple((name, rate) for name, rate in rates if rate >= 0.5)[:TOP]
+
+
+def _reasons(decision: str, rate: Rate | None, gate: _Gate, rules: PerCallRules) -> tuple[str, ...]:
+    collector = "cyclic garbage was collected before each reading" if gate.collect else "the collector was left alone"
+    if rate is None:
+        return f"{gate.calls} calls were too few to tell; give it more time", collector
+    bounds = f"{format_size(rate.lower)} to {format_size(rate.upper)}"
+    found = f"{format_size(rate.bytes_per_call)} a call ({bounds}) stay in use, measured on {rate.measure} memory"
+    allowed = f"{format_size(rules.max_per_call_bytes)} are allowed"
+    fading = ("it is fading: something fills",) if rate.fading else ()
+    return f"{decision} after {gate.calls} calls: {found}; {allowed}", *fading, collector
