@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from amm_exporter.control.governor import Governor as Governor
+    from amm_exporter.control.watched import unwatch as unwatch
+    from amm_exporter.control.watched import watch as watch
+    from amm_exporter.control.watched import watch_all as watch_all
     from amm_exporter.errors import AMMError as AMMError
     from amm_exporter.errors import PolicyError as PolicyError
     from amm_exporter.errors import UnitError as UnitError
@@ -36,6 +39,9 @@ _HOMES = {
     "UnitError": "amm_exporter.errors",
     "load_policy": "amm_exporter.policy",
     "start": "amm_exporter.export.session",
+    "unwatch": "amm_exporter.control.watched",
+    "watch": "amm_exporter.control.watched",
+    "watch_all": "amm_exporter.control.watched",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from amm_exporter.model import Tier
 
 SHORTEST_PAUSE_SECONDS = 0.05
 """20 looks a second: about 0.03 % of a core at 15 us a look, and short beside what a tier change sets going."""
+SMOOTHING_SECONDS = 30.0
 LOOKS_BEFORE_LIMIT = 10
 """At the measured fill rate, look at least this often before the limit would be reached."""
 
@@ -62,6 +64,14 @@ def fill_rate(previous_rate: float, grown_bytes: int, elapsed_seconds: float) ->
     if elapsed_seconds <= 0:
         return previous_rate
     return max(grown_bytes / elapsed_seconds, previous_rate / 2, 0.0)
+
+
+def smoothed_rate(previous_rate: float, grown_bytes: int, elapsed_seconds: float) -> float:
+    """Exponentially weighted growth in bytes per second over SMOOTHING_SECONDS: bursts pass, a run-up stays."""
+    if elapsed_seconds <= 0:
+        return previous_rate
+    weight = 1 - math.exp(-elapsed_seconds / SMOOTHING_SECONDS)
+    return previous_rate + weight * (grown_bytes / elapsed_seconds - previous_rate)
 
 
 def next_pause(headroom_bytes: int, bytes_per_second: float, longest_seconds: float) -> float:

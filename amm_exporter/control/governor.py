@@ -14,7 +14,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause
+from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause, smoothed_rate
+from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.control.listeners import Listener, Listeners, TierListener
 from amm_exporter.control.plugins import load_plugins
 from amm_exporter.control.sampling import Sampler
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from pluggy import PluginManager
 
 log = logging.getLogger("amm.control")
+
+
+FARTHEST_SECONDS = 30 * 86400.0
+"""Nobody acts on a prediction beyond a month, and noise around no growth predicts years."""
 
 
 class Governor:
@@ -72,6 +77,8 @@ class Governor:
         self._track = TierTrack(self._clock())
         self._latest: Sample | None = None
         self._rate = 0.0
+        self._trend = 0.0
+        self.leaks = LeakWatch(self.policy)
         self._enter_ratios: tuple[float, ...] = ()
         self._enter_limit = 0
         self.cpu_seconds = 0.0
@@ -102,6 +109,7 @@ class Governor:
         with self._lock:
             sample = self._sampler.take()
             change = self._decide(sample)
+            self.leaks.add(sample)
         self._publish(sample, change)
         return sample
 
@@ -170,9 +178,17 @@ class Governor:
         return self._enter_ratios
 
     @property
-    def fill_bytes_per_second(self) -> float:
-        """How fast memory filled lately: the last step, or half the one before."""
-        return self._rate
+    def exhaustion_seconds(self) -> float | None:
+        """Time until the worst reading reaches its limit: by a leak's slope where one leaks, by the growth of the last
+        half minute where that is nearer. None while memory does not grow, and beyond FARTHEST_SECONDS.
+        """
+        worst = self._latest.worst if self._latest else None
+        if worst is None:
+            return None
+        ahead = [verdict.exhaustion_seconds for verdict in self.leaks.verdicts().values()]
+        ahead += [worst.headroom_bytes / self._trend] if self._trend > 0 else []
+        nearest = min((seconds for seconds in ahead if seconds is not None), default=FARTHEST_SECONDS)
+        return nearest if nearest < FARTHEST_SECONDS else None
 
     @property
     def transitions(self) -> Mapping[tuple[Tier, Tier], int]:
@@ -233,7 +249,9 @@ class Governor:
             return
         if previous.worst.scope == sample.worst.scope:
             grown = sample.worst.used_bytes - previous.worst.used_bytes
-            self._rate = fill_rate(self._rate, grown, sample.t_seconds - previous.t_seconds)
+            elapsed = sample.t_seconds - previous.t_seconds
+            self._rate = fill_rate(self._rate, grown, elapsed)
+            self._trend = smoothed_rate(self._trend, grown, elapsed)
 
     def _update_thresholds(self, sample: Sample) -> None:
         limit_bytes = sample.limit.size_bytes if sample.limit else 0

@@ -6,11 +6,12 @@ A function yields (value, attributes) and nothing where there is no data: an abs
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.export.source import View
 from amm_exporter.model import RAISED_TIERS, Tier
+from amm_exporter.probes.cache_stats import CacheStats, PoolStats
 
 Observed = tuple[float, Mapping[str, str | int]]
 Observer = Callable[[View], Iterable[Observed]]
@@ -88,12 +89,6 @@ def _stall(view: View) -> Iterator[Observed]:
         yield pressure.full_seconds, {"kind": "full", "scope": pressure.scope}
 
 
-def _exhaustion(view: View) -> Iterator[Observed]:
-    worst, rate = view.sample.worst, view.governor.fill_bytes_per_second
-    if worst and rate > 0 and math.isfinite(worst.headroom_bytes / rate):
-        yield worst.headroom_bytes / rate, {}
-
-
 def _cgroup_events(view: View) -> Iterator[Observed]:
     cgroup = view.sample.cgroup
     if cgroup is not None:
@@ -111,6 +106,54 @@ def _pause_max(view: View) -> Iterator[Observed]:
 
 def _gc_freed(view: View) -> Iterator[Observed]:
     return _one(view.governor.gc.freed_bytes if view.governor.gc is not None else None)
+
+
+def _leak(value: Callable[[Verdict], float | None]) -> Observer:
+    def observe(view: View) -> Iterator[Observed]:
+        for series, verdict in view.leaks.items():
+            shown = value(verdict)
+            if shown is not None:
+                yield shown, {"series": series}
+
+    return observe
+
+
+def _onset_age(view: View) -> Iterator[Observed]:
+    for series, verdict in view.leaks.items():
+        if verdict.onset_seconds is not None:
+            yield max(0.0, view.sample.t_seconds - verdict.onset_seconds), {"series": series}
+
+
+def _of_caches(read: Callable[[CacheStats], float | None]) -> Observer:
+    def observe(view: View) -> Iterator[Observed]:
+        for name, stats in view.caches.items():
+            value = read(stats) if isinstance(stats, CacheStats) else None
+            if value is not None:
+                yield value, {"name": name}
+
+    return observe
+
+
+def _counted(view: View, kind: type[CacheStats] | type[PoolStats], results: Mapping[str, str]) -> Iterator[Observed]:
+    """Requests by result; `results` maps the word shown to the field it is read from."""
+    for name, stats in view.caches.items():
+        if isinstance(stats, kind):
+            for result, attribute in results.items():
+                count = getattr(stats, attribute)
+                if count is not None:
+                    yield count, {"name": name, "result": result}
+
+
+def _pool_objects(view: View) -> Iterator[Observed]:
+    for name, stats in view.caches.items():
+        if isinstance(stats, PoolStats):
+            for state, count in (("used", stats.in_use), ("idle", stats.idle)):
+                if count is not None:
+                    yield count, {"name": name, "state": state}
+
+
+_CACHE_RESULTS = {"hit": "hits", "miss": "misses"}
+_POOL_RESULTS = {"hit": "hits", "miss": "misses", "wait": "waits"}
 
 
 def _allocators(view: View) -> Iterator[Observed]:
@@ -164,7 +207,7 @@ OBSERVERS: dict[str, Observer] = {
     "amm.memory.tier.threshold_ratio": _tier_thresholds,
     "amm.memory.tier.transitions": _transitions,
     "amm.memory.tier.time": _tier_time,
-    "amm.memory.exhaustion": _exhaustion,
+    "amm.memory.exhaustion": lambda v: _one(v.governor.exhaustion_seconds),
     "amm.memory.pressure.stall": _stall,
     "amm.memory.tree.processes": lambda v: _one(len(v.sample.tree.processes) if v.sample.tree else None),
     "amm.cgroup.events": _cgroup_events,
@@ -173,6 +216,19 @@ OBSERVERS: dict[str, Observer] = {
     "amm.anomaly.ceiling_ratio": lambda v: _one(v.governor.policy.anomaly.ceiling_ratio),
     "amm.gc.pause.max": _pause_max,
     "amm.gc.freed": _gc_freed,
+    "amm.leak.slope": _leak(lambda verdict: verdict.slope),
+    "amm.leak.slope.lower": _leak(lambda verdict: verdict.lower),
+    "amm.leak.slope.upper": _leak(lambda verdict: verdict.upper),
+    "amm.leak.slope.threshold": lambda v: _leak(lambda _: v.governor.leaks.threshold_bytes_per_second)(v),
+    "amm.leak.detected": _leak(lambda verdict: int(verdict.leaking)),
+    "amm.leak.onset.age": _onset_age,
+    "amm.cache.requests": lambda v: _counted(v, CacheStats, _CACHE_RESULTS),
+    "amm.cache.hit_ratio": _of_caches(lambda stats: stats.hit_ratio),
+    "amm.cache.entries": _of_caches(lambda stats: stats.entries),
+    "amm.cache.size": _of_caches(lambda stats: stats.size_bytes),
+    "amm.cache.evictions": _of_caches(lambda stats: stats.evictions),
+    "amm.pool.objects": _pool_objects,
+    "amm.pool.requests": lambda v: _counted(v, PoolStats, _POOL_RESULTS),
     "amm.allocator.memory": _allocators,
     "amm.allocator.fragmentation_ratio": _fragmentation,
     "amm.plan.value": _plan,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.watched import CACHES
 from amm_exporter.model import ProcessMemory, Sample
 from amm_exporter.probes.allocator import AllocatorMemory, AllocatorProbe
+from amm_exporter.probes.caches import Stats
 
 VIEW_SECONDS = 0.05
 """A collection calls its callbacks within a few milliseconds: they share one view, and two scrapes do not."""
@@ -23,7 +27,9 @@ class View:
     details: ProcessMemory | None
     started_unix_seconds: float | None
     self_bytes: int
+    leaks: Mapping[str, Verdict]
     allocators: tuple[AllocatorMemory, ...] = ()
+    caches: Mapping[str, Stats] = field(default_factory=dict)
 
 
 class Source:
@@ -51,6 +57,8 @@ class Source:
                     details=self.governor.sampler.details(),
                     started_unix_seconds=self._started,
                     self_bytes=self._self_bytes,
+                    leaks=self.governor.leaks.verdicts(),
+                    caches=CACHES.read() if self.governor.gc is not None else {},
                     allocators=self._allocators.read() if self._allocators else (),
                 )
                 self._view_at = time.monotonic()

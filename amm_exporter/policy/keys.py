@@ -102,9 +102,9 @@ def parse_window(value: object) -> float | None:
 
 def parse_confidence(value: object) -> float:
     ratio = parse_ratio(value)
-    if 0.5 <= ratio < 1:
+    if 0.5 < ratio < 1:
         return ratio
-    raise UnitError(value, "a confidence from 50% to below 100%, as '99%' or 0.99")
+    raise UnitError(value, "a confidence above 50% and below 100%, as '99%' or 0.99")
 
 
 def parse_plan(value: object) -> Mapping[str, Mapping[Tier, PlanValue]]:
@@ -225,7 +225,7 @@ def _table() -> dict[str, Key]:
               " act yet).") for tier in RAISED_TIERS),
         key("leak.window", "auto", parse_window, "auto, or " + DURATION_FORMS,
             "History a leak is judged on. auto: the whole life and parts of it."),
-        key("leak.confidence", "99%", parse_confidence, "a ratio from 50% to below 100%",
+        key("leak.confidence", "99%", parse_confidence, "a ratio above 50% and below 100%",
             "Confidence of the slope's bounds; a leak needs its lower bound above leak.min_slope."),
         key("leak.min_slope", "1MB/h", parse_rate, RATE_FORMS, "Smallest growth that counts as a leak."),
         key("gc.profile", "adaptive", _one_of(GC_PROFILES), "one of " + ", ".join(GC_PROFILES),

@@ -120,10 +120,13 @@ def test_a_scrape_takes_a_young_sample_and_no_old_one() -> None:
     assert watched.fresh(max_age_seconds=0.01) is not first
 
 
-def test_the_fill_rate_follows_growth() -> None:
-    watched = governor(FakeSampler(100, 150, 150))
-    rates = [(watched.sample(), watched.fill_bytes_per_second)[1] for _ in range(3)]
-    assert rates == [0.0, 50 * MIB, 25 * MIB]
+def test_exhaustion_is_predicted_while_memory_grows_and_not_while_it_rests() -> None:
+    watched = governor(FakeSampler(100, 100, 150, 200))
+    predictions = [(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(4)]
+    assert predictions[:2] == [None, None]
+    assert predictions[2] is not None
+    assert predictions[3] is not None
+    assert predictions[3] < predictions[2]
 
 
 # -- limits that do not fit the policy

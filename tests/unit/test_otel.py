@@ -13,7 +13,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.watched import unwatch, watch
 from amm_exporter.errors import AMMError
 from amm_exporter.export.names import HISTOGRAM, METRICS, UPDOWN
 from amm_exporter.export.observers import OBSERVERS
@@ -32,6 +34,7 @@ from amm_exporter.model import (
     TreeMemory,
 )
 from amm_exporter.policy import load_policy
+from amm_exporter.probes.cache_stats import CacheStats, PoolStats
 from amm_exporter.units import GIB, MIB
 
 MAX_SERIES = 120
@@ -44,11 +47,22 @@ amm_anomaly_deviations gauge
 amm_anomaly_floor_ratio gauge
 amm_budget_limit_bytes gauge
 amm_budget_usage_ratio gauge
+amm_cache_entries gauge
+amm_cache_evictions_total counter
+amm_cache_hit_ratio gauge
+amm_cache_requests_total counter
+amm_cache_size_bytes gauge
 amm_cgroup_events_total counter
 amm_gc_freed_bytes_total counter
 amm_gc_pause_duration_seconds histogram
 amm_gc_pause_max_seconds gauge
 amm_last_sample_timestamp_seconds gauge
+amm_leak_detected gauge
+amm_leak_onset_age_seconds gauge
+amm_leak_slope_bytes_per_second gauge
+amm_leak_slope_lower_bytes_per_second gauge
+amm_leak_slope_threshold_bytes_per_second gauge
+amm_leak_slope_upper_bytes_per_second gauge
 amm_memory_exhaustion_seconds gauge
 amm_memory_headroom_bytes gauge
 amm_memory_limit_bytes gauge
@@ -64,6 +78,8 @@ amm_memory_tree_processes gauge
 amm_memory_usage_bytes gauge
 amm_memory_usage_ratio gauge
 amm_plan_value gauge
+amm_pool_objects gauge
+amm_pool_requests_total counter
 amm_probe_success gauge
 amm_sampler_lateness_seconds gauge
 amm_self_cpu_time_seconds_total counter
@@ -139,13 +155,51 @@ def provider(reader: AMMMetricReader) -> Iterator[MeterProvider]:
     provider.shutdown()
 
 
+class LeakingWatch:
+    """A leak that was found: every value of a verdict is there."""
+
+    threshold_bytes_per_second = 291.0
+
+    def add(self, sample: Sample) -> None:
+        pass
+
+    def verdicts(self) -> dict[str, Verdict]:
+        leak = Verdict(
+            leaking=True, slope=3.0, lower=2.0, upper=4.0, confidence=0.99, onset_seconds=1.0, kind="steady",
+            exhaustion_seconds=60.0, reasons=(), sample_count=100, span_seconds=100.0,
+        )  # fmt: skip
+        return {"rss": leak}
+
+
+class Statistics:
+    """A cache or a pool that tells what it is given."""
+
+    def __init__(self, stats: CacheStats | PoolStats) -> None:
+        self.stats = stats
+
+    def amm_stats(self) -> CacheStats | PoolStats:
+        return self.stats
+
+
 @pytest.fixture
-def everything() -> Iterator[Governor]:
-    """A governor that has been in every tier, over a sampler that knows all."""
+def watched() -> Iterator[None]:
+    cache = Statistics(CacheStats(hits=3, misses=1, entries=1, max_entries=9, size_bytes=100, evictions=0))
+    pool = Statistics(PoolStats(in_use=1, idle=2, max_objects=3, hits=4, misses=5, waits=6))
+    watch("test cache", cache)
+    watch("test pool", pool)
+    yield
+    unwatch("test cache")
+    unwatch("test pool")
+
+
+@pytest.fixture
+def everything(watched: None) -> Iterator[Governor]:
+    """A governor that has been in every tier and found a leak, over a sampler that knows all."""
     sampler = EverythingSampler()
     policy = load_policy({"budget": "1GB", "plan": {"on": {"normal": True}, "mode": {"normal": "lazy"}}}, environ={})
     governor = Governor(policy, sampler=sampler, clock=sampler.clock, plugins=lambda: None)  # type: ignore[arg-type]
     governor.last_tick_unix_seconds = 1.7e9
+    governor.leaks = LeakingWatch()  # type: ignore[assignment]
     for left in Tier:
         for entered in Tier:
             if left is not entered:

@@ -127,9 +127,9 @@ FILES = [
     ("leak: {window: soon}", f"leak.window: got 'soon'; expected 'auto' or {DURATIONS}"),
     (
         "leak: {confidence: 40%}",
-        "leak.confidence: got '40%'; expected a confidence from 50% to below 100%, as '99%' or 0.99",
+        "leak.confidence: got '40%'; expected a confidence above 50% and below 100%, as '99%' or 0.99",
     ),
-    ("leak: {confidence: 1}", "leak.confidence: got 1; expected a confidence from 50% to below 100%, as '99%' or 0.99"),
+    ("leak: {confidence: 1}", "leak.confidence: got 1; expected a confidence above 50% and below 100%, as '99%' or 0.99"),
     ("leak: {confidence: x}", "leak.confidence: got 'x'; expected a ratio such as '85%' or 0.85"),
     (
         "leak: {min_slope: 1MB}",

@@ -1,0 +1,77 @@
+"""Leak detectors over the samples of one process: one for each series, fed at the policy's pace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from amm_exporter.analysis.leaks import LeakDetector, LeakSettings, Verdict
+from amm_exporter.model import Sample
+from amm_exporter.policy import Policy
+
+log = logging.getLogger("amm.control")
+
+
+class LeakWatch:
+    """Feed it every sample; it takes one each `interval` and keeps the verdicts.
+
+    Series: `rss`, the resident set of the process; `tree`, where it has children; `cgroup`, the working set, where the
+    cgroup has a limit.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        leak = policy.leak
+        self._settings = LeakSettings(
+            window_seconds=leak.window_seconds,
+            confidence=leak.confidence,
+            min_slope=leak.min_slope_bytes_per_second,
+        )
+        self._interval_seconds = policy.interval_seconds
+        self._next_seconds = float("-inf")
+        self._detectors: dict[str, LeakDetector] = {}
+        self._limit_bytes: int | None = None
+        self._leaking: set[str] = set()
+
+    @property
+    def threshold_bytes_per_second(self) -> float:
+        return self._settings.min_slope
+
+    def add(self, sample: Sample) -> None:
+        """Samples come faster when memory is tight; a leak is judged on even steps, with some slack for lateness."""
+        if sample.t_seconds < self._next_seconds:
+            return
+        self._next_seconds = sample.t_seconds + 0.9 * self._interval_seconds
+        worst = sample.worst
+        self._limit_bytes = worst.limit_bytes if worst else None
+        for series, value in series_of(sample).items():
+            detector = self._detectors.get(series)
+            if detector is None:
+                detector = self._detectors[series] = LeakDetector(self._settings)
+            detector.add(sample.t_seconds, value)
+            self._tell(series, detector)
+
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """What is known of each series now; the time to exhaustion is against the limit of the worst reading."""
+        return {series: detector.verdict(self._limit_bytes) for series, detector in self._detectors.items()}
+
+    def _tell(self, series: str, detector: LeakDetector) -> None:
+        """One line when a verdict turns, not one at every sample."""
+        verdict = detector.verdict()
+        if verdict.leaking and series not in self._leaking:
+            self._leaking.add(series)
+            log.warning("%s leaks: %s", series, " ".join(verdict.reasons))
+        elif not verdict.leaking and series in self._leaking:
+            self._leaking.discard(series)
+            log.info("%s no longer leaks: %s", series, " ".join(verdict.reasons))
+
+
+def series_of(sample: Sample) -> dict[str, int]:
+    """What is judged of one sample, by name."""
+    found = {}
+    if sample.process is not None:
+        found["rss"] = sample.process.rss_bytes
+    if sample.tree is not None and len(sample.tree.processes) > 1:
+        found["tree"] = sample.tree.rss_bytes
+    if sample.cgroup is not None and sample.cgroup.limit_bytes is not None:
+        found["cgroup"] = sample.cgroup.working_set_bytes
+    return found
