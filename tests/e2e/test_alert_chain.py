@@ -111,6 +111,8 @@ def test_spikes_do_not_move_the_threshold_and_the_next_anomaly_still_alerts(tmp_
         record_property("threshold_moved_ratio", abs(after - before) / before)
         assert after == pytest.approx(before, rel=0.05)
         wait_until(lambda: "AmmPressureAnomalous" not in chain.prometheus.firing())
+        time.sleep(3)  # until Alertmanager has told that it is resolved
+        chain.webhook.forget()
         since = program.hold(0.5)
         at, _ = chain.webhook.next("AmmPressureAnomalous", "firing", 30)
         record_property("anomaly_seconds", at - since)
