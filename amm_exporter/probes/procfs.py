@@ -23,7 +23,7 @@ class KeptFile:
 
     `own=True` is for paths under /proc/self, which the kernel resolves when they are opened: in a forked child the
     kept descriptor would go on telling about the parent, so it is opened anew there. Any failure closes the file; the
-    next read opens it again. To be used by one thread at a time.
+    next read opens it again.
     """
 
     __slots__ = ("_fd", "_flags", "_identity", "_own", "_pid", "path")
@@ -78,11 +78,15 @@ class KeptFile:
     def _open(self) -> None:
         self.close()
         try:
-            self._fd = os.open(self.path, self._flags)
+            fd = os.open(self.path, self._flags)
         except OSError as error:
             raise unreadable(self.path, error) from error
-        self._identity = identity(self._fd)
+        if self.is_open:  # another thread was quicker: keep its descriptor, not both
+            os.close(fd)
+            return
+        self._identity = identity(fd)
         self._pid = os.getpid()
+        self._fd = fd
 
     def __del__(self) -> None:
         self.close()

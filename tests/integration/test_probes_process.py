@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import signal
 import subprocess
@@ -20,7 +21,16 @@ from amm_exporter.probes.process import HighWaterMark, ProcessProbe, TreeProbe
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 MIB = 1 << 20
+PAGE = mmap.PAGESIZE
 HOLDER = "import sys; block = bytearray(b'x') * ({size}); print('ready', flush=True); sys.stdin.read()"
+
+
+def fresh_pages(size: int) -> mmap.mmap:
+    """Resident memory that was not there before: a bytearray may get what the tests before have left in the heap."""
+    block = mmap.mmap(-1, size)
+    for offset in range(0, size, PAGE):
+        block[offset] = 1
+    return block
 
 
 def in_child(check: Callable[[], bool]) -> bool:
@@ -71,8 +81,9 @@ def test_own_memory_agrees_with_psutil(implementation: type[ProcessProbe | Porta
 def test_growth_is_seen(implementation: type[ProcessProbe | PortableProcess]) -> None:
     probe = implementation()
     before = probe.read().rss_bytes
-    block = bytearray(b"x") * (50 * MIB)
+    block = fresh_pages(50 * MIB)
     assert close_to(probe.read().rss_bytes - before, len(block), 2 * MIB)
+    block.close()
 
 
 @pytest.mark.parametrize("implementation", [ProcessProbe, PortableProcess])
@@ -81,9 +92,10 @@ def test_a_forked_child_tells_about_itself(implementation: type[ProcessProbe | P
     parent = probe.read()
 
     def child_is_seen() -> bool:
-        block = bytearray(b"x") * (50 * MIB)
+        before = probe.read().rss_bytes
+        block = fresh_pages(50 * MIB)
         memory = probe.read()
-        return memory.pid == os.getpid() != parent.pid and memory.rss_bytes >= len(block)
+        return memory.pid == os.getpid() != parent.pid and memory.rss_bytes - before >= len(block) - MIB
 
     assert in_child(child_is_seen)
     assert probe.read().pid == parent.pid
@@ -193,8 +205,7 @@ def test_a_short_peak_is_exact_where_a_sampler_would_miss_it() -> None:
     gc.collect()
     mark.reset()
     before = probe.read().rss_bytes
-    block = bytearray(b"x") * (80 * MIB)
-    del block
+    fresh_pages(80 * MIB).close()
     assert probe.read().rss_bytes < before + 10 * MIB
     assert close_to(mark.read_bytes() - before, 80 * MIB, 2 * MIB)
     mark.reset()
@@ -208,8 +219,9 @@ def test_the_mark_of_a_forked_child_is_its_own() -> None:
 
     def child_peaks() -> bool:
         mark.reset()
-        block = bytearray(b"x") * (60 * MIB)
-        return mark.read_bytes() >= len(block)
+        at_start = mark.read_bytes()
+        fresh_pages(60 * MIB).close()
+        return mark.read_bytes() - at_start >= 58 * MIB
 
     assert in_child(child_peaks)
     assert mark.read_bytes() < before + 20 * MIB
@@ -224,3 +236,21 @@ def test_probes_give_their_descriptors_back(holder: Callable[[int], subprocess.P
             probe.read()
             probe.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make itself another user")
+def test_a_process_of_another_user_may_be_read_but_not_reset() -> None:
+    """What the kernel shows to all is told; what it refuses is an error that says why."""
+    pid = os.getpid()
+
+    def as_nobody() -> bool:
+        os.setuid(65534)
+        if HighWaterMark(pid).supported or ProcessProbe(pid).read().rss_bytes == 0:
+            return False
+        try:
+            HighWaterMark(pid).reset()
+        except ProbeError as error:
+            return "Permission denied (it belongs to another user, or the container forbids it)" in str(error)
+        return False
+
+    assert in_child(as_nobody)

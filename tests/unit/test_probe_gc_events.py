@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 from collections.abc import Iterator
 
@@ -111,11 +112,13 @@ def test_counts_are_those_of_the_interpreter_since_it_started() -> None:
 
 
 def test_memory_given_back_by_a_full_collection_is_counted(probe: GcProbe) -> None:
-    """Cycles that own large buffers: each buffer is a mapping of its own, which free() returns at once."""
+    """Cycles that own mappings, which are unmapped with them."""
     for _ in range(20):
-        cycle: list[object] = [bytearray(b"x") * (1 << 20)]
+        block = mmap.mmap(-1, 1 << 20)
+        block.write(b"x" * len(block))
+        cycle: list[object] = [block]
         cycle.append(cycle)
-    del cycle
+    del cycle, block
     gc.collect()
     assert 15 << 20 <= probe.freed_bytes <= 40 << 20
 

@@ -11,7 +11,7 @@ import pytest
 from probe_trees import make_tree, process, stat_line
 
 from amm_exporter.errors import ProbeError
-from amm_exporter.probes.process import HighWaterMark, ProcessProbe, TreeProbe
+from amm_exporter.probes.process import MOST_KEPT_FILES, HighWaterMark, ProcessProbe, TreeProbe
 from amm_exporter.probes.procfs import PAGE_BYTES
 
 
@@ -194,6 +194,25 @@ def test_the_tree_of_an_ended_root_is_an_error(tmp_path: Path) -> None:
     (proc / "10/statm").write_text("0 0 0 0 0 0 0\n")
     with pytest.raises(ProbeError, match="process 10 has ended"):
         probe.read()
+
+
+def test_a_large_tree_is_read_whole_and_holds_a_bounded_number_of_descriptors(tmp_path: Path) -> None:
+    count = MOST_KEPT_FILES + 20
+    proc = make_tree(tmp_path, {"10": process(10)} | {str(pid): process(pid, 10) for pid in range(11, 11 + count)})
+    probe = TreeProbe(10, proc=proc)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        assert len(probe.read().processes) == 1 + count
+    assert len(os.listdir("/proc/self/fd")) <= before + MOST_KEPT_FILES + 2
+    probe.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_garbage_in_stat_is_told_once(tmp_path: Path) -> None:
+    proc = make_tree(tmp_path, {"42": process(42) | {"stat": "garbage"}})
+    with pytest.raises(ProbeError) as caught:
+        ProcessProbe(42, proc=proc)
+    assert str(caught.value) == f"cannot read {proc}/42/stat: unexpected content b'garbage'"
 
 
 def test_the_mark_is_reset_by_writing_five_and_read_as_bytes(tmp_path: Path) -> None:
