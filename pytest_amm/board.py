@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HEADER_BYTES = 4096
 SLOT_BYTES = 1024
@@ -32,7 +32,7 @@ _ANSWER_AT = 40
 _NAME_AT = 64
 _SEEN = struct.Struct("<IIQQ")  # generation, child count, tree peak, children peak
 _SEEN_AT = 512
-_STOP = struct.Struct("<IIQQII32s")  # generation, scope, used, budget, rungs, culprit pid, its name
+_STOP = struct.Struct("<IIQQIIdd32s")  # generation, scope, used, budget, rungs, culprit pid, from, until, its name
 _STOP_AT = 560
 
 SCOPES = ("session", "test", "emergency")
@@ -83,6 +83,8 @@ class Stop(NamedTuple):
     budget_bytes: int
     rungs: int
     culprit_pid: int
+    started_seconds: float  # monotonic, the same clock in all processes
+    grew_until_seconds: float
     culprit: str
 
 
@@ -172,11 +174,12 @@ class Board:
         _SEEN.pack_into(self._map, _at(slot) + _SEEN_AT, *seen)
 
     def stop(self, slot: int) -> Stop:
-        generation, scope, used, budget, rungs, pid, name = _STOP.unpack_from(self._map, _at(slot) + _STOP_AT)
-        return Stop(generation, SCOPES[scope], used, budget, rungs, pid, name.rstrip(b"\0").decode("utf-8", "replace"))
+        values: tuple[Any, ...] = _STOP.unpack_from(self._map, _at(slot) + _STOP_AT)
+        name = values[-1].rstrip(b"\0").decode("utf-8", "replace")
+        return Stop._make((values[0], SCOPES[values[1]], *values[2:-1], name))
 
     def write_stop(self, slot: int, stop: Stop) -> None:
-        values = (*stop[:1], SCOPES.index(stop.scope), *stop[2:6], stop.culprit.encode()[:31])
+        values = (*stop[:1], SCOPES.index(stop.scope), *stop[2:8], stop.culprit.encode()[:31])
         _STOP.pack_into(self._map, _at(slot) + _STOP_AT, *values)
 
     def close(self) -> None:

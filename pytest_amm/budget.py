@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import pytest
 
 MARKER = "amm_budget"
-MARKER_HELP = (
-    "amm_budget(size): how far this test may grow above where it started, as '64MB'; overrides --amm-test-budget"
-)
+MARKERS = {
+    MARKER: "amm_budget(size): how far this test may grow above where it started; overrides --amm-test-budget",
+    "amm_isolate": "amm_isolate: run this test in a forked child, so that a stop costs this test only",
+}
+"""Every marker of the plugin, with the line that `pytest --markers` shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,10 @@ class Breach:
     phase: str
     source: str
     stopped: bool = False
+    stop_seconds: float | None = None
+    """From the first look that saw the budget passed to the last that saw memory grow."""
+    refused: bool = False
+    """Whether a limit set beforehand refused an allocation: the peak then stays below the budget."""
 
     @property
     def over_bytes(self) -> int:

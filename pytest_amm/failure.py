@@ -22,6 +22,10 @@ class OverBudget(pytest.fail.Exception):  # type: ignore[misc, name-defined, unu
 
 def headline(breach: Breach) -> str:
     """One line for the short summary."""
+    if breach.refused:
+        return (
+            f"refused in {breach.phase}: an allocation that would pass the budget of {format_size(breach.budget_bytes)}"
+        )
     what = {"session": "peak", "test": "grew", "emergency": "machine at"}[breach.scope]
     return (
         f"{what} {format_size(breach.peak_bytes)} in {breach.phase}, "
@@ -42,7 +46,7 @@ def explain(
     rows = [
         ("budget", f"{format_size(breach.budget_bytes)} {_budget_words(breach)}"),
         ("peak", f"{format_size(breach.peak_bytes)} {_peak_words(breach, phases, exact)}"),
-        ("over by", format_size(breach.over_bytes)),
+        ("over by", "refused beforehand" if breach.refused else format_size(breach.over_bytes)),
         ("where", f"{breach.phase} of {nodeid}"),
     ]
     if phases:
@@ -104,10 +108,12 @@ def _phase_words(phase: Phase) -> str:
 
 def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
     enough = format_size(-(-breach.peak_bytes * 11 // (10 * MIB)) * MIB).replace(" ", "").replace("iB", "B")
-    if breach.scope == "test":
+    if breach.scope == "test" and not breach.refused:
         return [f'if it needs this much, say so: @pytest.mark.amm_budget("{enough}")']
     if breach.scope == "emergency":
         return ["run fewer workers (pytest -n), or the heaviest tests by themselves"]
+    if breach.refused:
+        return ["the line above asked for it; give it more by --amm-budget or the marker, or do without --amm-hard"]
     start_bytes = phases[0].start_bytes if phases else 0
     advice = [f"see its own part: pytest '{nodeid}' --amm-peaks"]
     if start_bytes > breach.budget_bytes // 2:

@@ -6,14 +6,11 @@ inside pytest's own code would end the session. What the watchdog does is in `wa
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import faulthandler
 import os
 import signal
 import sys
 import threading
-import time
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -22,13 +19,10 @@ from _pytest import fixtures as pytest_fixtures
 from _pytest import python as pytest_python
 
 from amm_exporter.units import format_size
+from pytest_amm import limits
 from pytest_amm.board import RUNG_LIMIT, Board, Seen, Stop
 from pytest_amm.failure import OverBudget
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from pytest_amm.threads import TestThreads
 
 SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
 """A real-time signal: SIGUSR1, SIGALRM and their like belong to the tests."""
@@ -56,7 +50,9 @@ class Watched(NamedTuple):
 class Guard:
     """Arms and disarms one process. Made in the main thread; `close` undoes the handler and the limits."""
 
-    def __init__(self, board: Board, slot: int) -> None:
+    def __init__(
+        self, board: Board, slot: int, *, budget_bytes: int | None = None, hard: bool = False, stops: bool = True
+    ) -> None:
         self._board = board
         self._slot = slot
         self._pid = os.getpid()
@@ -67,9 +63,9 @@ class Guard:
         self._raises = 0
         self._refused = 0
         self._item_code: CodeType | None = None
-        self._threads: frozenset[threading.Thread] = frozenset()
+        self._threads = TestThreads()
         self._evidence = os.memfd_create("amm-evidence") if hasattr(os, "memfd_create") else -1
-        self._old_limit = resource.getrlimit(resource.RLIMIT_AS) if resource else (0, 0)
+        self._limits = limits.Limits(budget_bytes if stops else None, hard=hard and stops)
         self._previous = self._listen()
         board.write_answer(slot, 0, 0, self._evidence)
         self._write()
@@ -84,7 +80,9 @@ class Guard:
         self._base_bytes = base_bytes
         self._limit_bytes = limit_bytes
         self._item_code = None if isinstance(item, pytest.Function) else _runtest_code(item)
-        self._threads = frozenset(threading.enumerate())
+        self._threads.begin()
+        if self._limits.hard:
+            self._limits.tighten(self._board.header().tree_bytes or base_bytes, limit_bytes)
         self._board.write_name(self._slot, item.nodeid)
 
     def arm(self) -> None:
@@ -111,7 +109,18 @@ class Guard:
         size = os.lseek(self._evidence, 0, os.SEEK_END)
         return os.pread(self._evidence, 8192, max(0, size - 8192)).decode("utf-8", "replace")
 
+    def end(self) -> None:
+        """The test is over: a limit that was set for it is undone."""
+        if self._limits.hard:
+            self._limits.loosen()
+
+    @property
+    def refuses_bytes(self) -> int | None:
+        """The growth that a limit set beforehand allows the present test; None where none is set."""
+        return self._limits.allowed_bytes
+
     def close(self) -> None:
+        self._limits.close()
         if self._previous is not None:
             faulthandler.unregister(SIGNAL)
             signal.signal(SIGNAL, self._previous)
@@ -142,7 +151,7 @@ class Guard:
             return
         self._raises += 1
         self._board.write_answer(self._slot, self._generation, self._raises, self._evidence)
-        self._interrupt_threads()
+        self._threads.interrupt()
         raise OverBudget(stopped_text(stop))
 
     def _in_user_code(self, frame: FrameType | None) -> bool:
@@ -152,29 +161,11 @@ class Guard:
             frame = frame.f_back
         return False
 
-    def _interrupt_threads(self) -> None:
-        """Raise SystemExit in the threads that the test started: it ends a thread without a word."""
-        for thread in self._own_threads():
-            if thread.ident is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
-
-    def _own_threads(self) -> list[threading.Thread]:
-        return [
-            thread
-            for thread in threading.enumerate()
-            if thread not in self._threads and thread is not threading.current_thread()
-        ]
-
     def _settle(self, stop: Stop) -> None:
         """Threads first, under the lowered limit; then the limit is what it was."""
-        deadline = time.monotonic() + _ENDING_SECONDS
-        for thread in self._own_threads():
-            self._interrupt_threads()
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if stop.rungs & RUNG_LIMIT and resource:
-            _, hard = resource.getrlimit(resource.RLIMIT_AS)
-            with contextlib.suppress(ValueError, OSError):  # a hard limit that the test itself lowered
-                resource.setrlimit(resource.RLIMIT_AS, (self._old_limit[0], hard))
+        self._threads.wait(_ENDING_SECONDS)
+        if stop.rungs & RUNG_LIMIT:
+            self._limits.restore_address_space()
 
 
 def stopped_text(stop: Stop) -> str:

@@ -29,13 +29,14 @@ class TestMeasure:
     """What is known of one test while it runs."""
 
     __test__ = False
-    __slots__ = ("breach", "budget", "outcome", "phases", "start_seconds", "started", "stop")
+    __slots__ = ("breach", "budget", "outcome", "phases", "refuses", "start_seconds", "started", "stop")
 
     def __init__(self, budget: TestBudget | None, start_seconds: float) -> None:
         self.budget = budget
         self.phases: list[Phase] = []
         self.breach: Breach | None = None
         self.stop: Stop | None = None
+        self.refuses: int | None = None
         self.outcome = "passed"
         self.start_seconds = start_seconds
         self.started = time.perf_counter()
@@ -79,6 +80,7 @@ class Measurer:
         start_bytes = self._meter.start()
         if self._guard:
             self._guard.begin(item, start_bytes, budget.size_bytes if budget else 0)
+            item.stash[MEASURE].refuses = self._guard.refuses_bytes
             self._guard.arm()
         try:
             return (yield)
@@ -104,6 +106,8 @@ class Measurer:
             return (yield)
         finally:
             self._finish(item, "teardown")
+            if self._guard:
+                self._guard.end()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -113,6 +117,8 @@ class Measurer:
         measure = item.stash.get(MEASURE, None)
         if measure is None:
             return report
+        if measure.breach is None and measure.refuses is not None and call.excinfo and report.when:
+            measure.breach = self._refused(measure, call.excinfo.value, report.when)
         breach = measure.breach
         if breach is not None and breach.phase == report.when:
             self._tell(report, item, measure, breach)
@@ -123,6 +129,10 @@ class Measurer:
             setattr(report, RECORD_ATTRIBUTE, pack(self._record(item, measure)))
             del item.stash[MEASURE]
         return report
+
+    def use(self, guard: Guard) -> None:
+        """In a forked child: its own guard instead of its parent's."""
+        self._guard = guard
 
     def pytest_unconfigure(self) -> None:
         self._meter.close()
@@ -151,6 +161,22 @@ class Measurer:
                 test_budget=measure.budget,
             )
 
+    def _refused(self, measure: TestMeasure, error: BaseException, phase: str) -> Breach | None:
+        """The breach of a test whose allocation was refused by a limit set beforehand."""
+        if not isinstance(error, MemoryError) or measure.refuses is None:
+            return None
+        own = measure.budget is not None and measure.refuses == measure.budget.size_bytes
+        session_bytes = self._settings.budget_bytes or 0
+        return Breach(
+            scope="test" if own else "session",
+            budget_bytes=measure.refuses if own else session_bytes,
+            peak_bytes=measure.phases[-1].tree_peak_bytes - (measure.start_bytes if own else 0),
+            phase=phase,
+            source=measure.budget.source if own and measure.budget else "--amm-budget",
+            stopped=True,
+            refused=True,
+        )
+
     def _tell(self, report: pytest.TestReport, item: pytest.Item, measure: TestMeasure, breach: Breach) -> None:
         notes = stop_notes(measure.stop) if measure.stop else ()
         text = failure.explain(breach, measure.phases, nodeid=item.nodeid, exact=self.exact, notes=notes)
@@ -174,7 +200,7 @@ class Measurer:
         )
 
 
-def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0) -> Breach:
+def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0, ended: float | None = None) -> Breach:
     """The breach that the watchdog acted on. Its last look was before the end: the peak is at least the exact one."""
     sources = {"session": "--amm-budget", "test": source or "--amm-test-budget", "emergency": "--amm-emergency"}
     return Breach(
@@ -184,6 +210,7 @@ def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0)
         phase=phase,
         source=sources[stop.scope],
         stopped=True,
+        stop_seconds=round(stop.grew_until_seconds - stop.started_seconds, 4),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_amm import settings
-from pytest_amm.budget import MARKER, MARKER_HELP, has_marker
+from pytest_amm.budget import MARKERS, has_marker
 
 if TYPE_CHECKING:
     from pytest_amm.measure import Measurer
@@ -21,7 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", MARKER_HELP)
+    for text in MARKERS.values():
+        config.addinivalue_line("markers", text)
     asked = settings.asked(config)
     values = config.stash[SETTINGS] = settings.read(asked)
     config.stash[STARTED] = False
@@ -32,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A marker holds without any option: a limit that is silently ignored would be none."""
-    if not config.stash[STARTED] and has_marker(items, (MARKER,)):
+    if not config.stash[STARTED] and has_marker(items, MARKERS):
         measurer = _start(config, config.stash[SETTINGS])
         measurer.pytest_collection_modifyitems(items)  # registered during this hook, it is not called by it any more
 

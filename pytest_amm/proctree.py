@@ -171,6 +171,12 @@ def address_space_bytes(pid: int) -> int:
         return int(file.read().split()[0]) * PAGE_BYTES
 
 
+def data_bytes() -> int:
+    """What RLIMIT_DATA is held against in this process: VmData (proc_pid_status(5))."""
+    with open("/proc/self/status", "rb") as file:
+        return kib_line(file.read(), b"VmData:")
+
+
 def takes_signal(pid: int, number: int) -> bool:
     """Whether the process catches the signal and does not block it (proc_pid_status(5): SigBlk, SigCgt)."""
     try:

@@ -34,6 +34,15 @@ class Pursuit:
     rungs: int = 0
     stepped: float = 0.0
     used_at_step_bytes: int = 0
+    grew_until: float = 0.0
+
+    def see(self, now: float, used_bytes: int) -> bool:
+        """Whether memory went on growing, by more than what a page or two of bookkeeping takes."""
+        if used_bytes <= self.used_bytes + MIB // 4:
+            return False
+        self.used_bytes = used_bytes
+        self.grew_until = now
+        return True
 
     def note(self, action: str, now: float, used_bytes: int) -> None:
         self.stepped = now

@@ -63,6 +63,21 @@ class Record:
         return max(self.phases, key=lambda phase: phase.tree_peak_bytes).name if self.phases else "call"
 
 
+def killed_record(nodeid: str, breach: Breach) -> Record:
+    """What is known of a test whose process was killed."""
+    phase = Phase("call", 0, breach.peak_bytes, 0, breach.peak_bytes)
+    path = nodeid.partition("::")[0]
+    return Record(
+        nodeid=nodeid,
+        outcome="failed",
+        start_seconds=0.0,
+        seconds=0.0,
+        phases=(phase,),
+        location=(path, 1),
+        breach=breach,
+    )
+
+
 def to_data(record: Record) -> dict[str, Any]:
     """Plain dicts, lists, numbers and strings: the `tests` entries of the JSON report."""
     return {

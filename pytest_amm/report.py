@@ -17,29 +17,13 @@ import pytest
 from amm_exporter import __version__
 from pytest_amm import failure, terminal
 from pytest_amm.board import RUNG_KILL, Board
-from pytest_amm.budget import Breach
 from pytest_amm.jsonfile import JsonReport, summary
 from pytest_amm.measure import breach_of, packed_record_of
-from pytest_amm.records import Phase, Record, pack, to_data, unpack
+from pytest_amm.records import killed_record, pack, to_data, unpack
 from pytest_amm.settings import Settings
 
 _MESSAGE_CHARACTERS = 8000
 KILLED = "nothing softer ended it in time, so its process was killed"
-
-
-def killed_record(nodeid: str, breach: Breach) -> Record:
-    """What is known of a test whose process was killed."""
-    phase = Phase("call", 0, breach.peak_bytes, 0, breach.peak_bytes)
-    path = nodeid.partition("::")[0]
-    return Record(
-        nodeid=nodeid,
-        outcome="failed",
-        start_seconds=0.0,
-        seconds=0.0,
-        phases=(phase,),
-        location=(path, 1),
-        breach=breach,
-    )
 
 
 class Reporter:

@@ -12,6 +12,7 @@ import pytest
 from pytest_amm import launch
 from pytest_amm.board import Board
 from pytest_amm.guard import Guard
+from pytest_amm.isolate import Isolation
 from pytest_amm.measure import Measurer
 from pytest_amm.meter import Meter
 from pytest_amm.report import Reporter
@@ -29,10 +30,21 @@ def start(config: pytest.Config, settings: Settings) -> Measurer:
     if not worker:
         reporter = Reporter(config, settings, journal=_journal(config, settings))
     board = _board(config, settings, given, reporter)
-    guard = Guard(board, launch.slot_of(worker)) if board else None
+    slot = launch.slot_of(worker)
+    stops = settings.on_breach == "stop"
+    guard = Guard(board, slot, budget_bytes=settings.budget_bytes, hard=settings.hard, stops=stops) if board else None
     meter = Meter()
     measurer = Measurer(settings, meter, guard=guard, worker=worker, session_started=time.time())
     config.pluginmanager.register(measurer, "amm-measure")
+    if hasattr(os, "fork"):
+        own_slot = slot + launch.ISOLATED_SLOTS
+
+        def prepare_child() -> None:
+            if board:
+                measurer.use(Guard(board, own_slot, budget_bytes=settings.budget_bytes, hard=True, stops=stops))
+
+        isolation = Isolation(board, own_slot, prepare_child, every=settings.isolate)
+        config.pluginmanager.register(isolation, "amm-isolate")
     if reporter:
         reporter.board = board
         config.pluginmanager.register(reporter, "amm-report")

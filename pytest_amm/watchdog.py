@@ -193,6 +193,7 @@ class Watchdog:
             budget_bytes=budget_bytes,
             ceiling_bytes=round(budget_bytes * self._stop_ratio),
             started=now,
+            grew_until=now,
             used_bytes=used_bytes,
             stepped=now,
             used_at_step_bytes=used_bytes,
@@ -205,7 +206,7 @@ class Watchdog:
 
     def _pursue(self, slot: Slot, pursuit: Pursuit, now: float) -> None:
         used_bytes = self._used_bytes(slot, pursuit.scope)
-        pursuit.used_bytes = max(pursuit.used_bytes, used_bytes)
+        grew = pursuit.see(now, used_bytes)
         pid = slot.owner.pid
         answered = self._board.answer(slot.number)[0] == pursuit.generation
         culprit = self._grown_child(slot)
@@ -218,7 +219,11 @@ class Watchdog:
             child_to_blame=culprit is not None,
         )
         # look again before acting: the test may have ended since
-        if action is None or self._board.owner(slot.number)[:2] != slot.owner[:2]:
+        if action is None:
+            if grew and pursuit.rungs:
+                self._tell(slot, pursuit, None)
+            return
+        if self._board.owner(slot.number)[:2] != slot.owner[:2]:
             return
         pursuit.note(action, now, used_bytes)
         self._tell(slot, pursuit, culprit)
@@ -245,10 +250,18 @@ class Watchdog:
             pid, name = before.culprit_pid, before.culprit
             if culprit is not None:
                 pid, name = culprit.pid, command_name(culprit.pid)
-        self._board.write_stop(
-            slot.number,
-            Stop(pursuit.generation, pursuit.scope, pursuit.used_bytes, pursuit.budget_bytes, pursuit.rungs, pid, name),
+        stop = Stop(
+            pursuit.generation,
+            pursuit.scope,
+            pursuit.used_bytes,
+            pursuit.budget_bytes,
+            pursuit.rungs,
+            pid,
+            pursuit.started,
+            pursuit.grew_until,
+            name,
         )
+        self._board.write_stop(slot.number, stop)
 
     def _grown_child(self, slot: Slot) -> Member | None:
         """The child that grew most, when the children grew more than the process itself."""

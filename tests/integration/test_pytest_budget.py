@@ -36,6 +36,7 @@ def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("AMM_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("AMM_ON_BREACH", "fail")  # the judgement at the end; stopping is tested by itself
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
 

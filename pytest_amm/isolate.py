@@ -1,0 +1,115 @@
+"""Runs a test in a forked child, so that stopping it costs this test only.
+
+The child runs the whole protocol and hands its reports back. Fixtures of a wider scope that it makes die with it; those
+that existed before the fork stay with the parent and are not torn down by the child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from pytest_amm import failure
+from pytest_amm.board import Board
+from pytest_amm.measure import RECORD_ATTRIBUTE, breach_of
+from pytest_amm.records import killed_record, pack
+
+MARKER = "amm_isolate"
+
+
+class Isolation:
+    """The plugin object that takes the protocol of isolated tests over."""
+
+    def __init__(self, board: Board | None, slot: int, prepare_child: Callable[[], None], *, every: bool) -> None:
+        self._board = board
+        self._slot = slot
+        self._prepare_child = prepare_child
+        self._every = every
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        if not self._every and item.get_closest_marker(MARKER) is None:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._run(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.session._setupstate.teardown_exact(nextitem)  # what only this test's neighbours before it still needed
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _run(self, item: pytest.Item) -> list[pytest.TestReport]:
+        answer = os.memfd_create("amm-reports")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: fork with threads; the child only runs the test
+            pid = os.fork()
+        if pid == 0:
+            self._child(item, answer)
+        _, status = os.waitpid(pid, 0)
+        try:
+            with os.fdopen(answer, "rb") as file:
+                file.seek(0)
+                reports = json.loads(file.read() or b"null")
+        except ValueError:
+            reports = None
+        if reports is None:
+            return self._lost(item, os.waitstatus_to_exitcode(status))
+        hook = item.config.hook
+        return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in reports]
+
+    def _child(self, item: pytest.Item, answer: int) -> None:
+        """Never returns: what follows in the parent must not run twice."""
+        code = 1
+        try:
+            self._prepare_child()
+            kept = list(item.session._setupstate.stack)
+            reports = runtestprotocol(item, log=False, nextitem=_Stays(kept) if kept else None)  # type: ignore[arg-type]  # only its listchain is used
+            hook = item.config.hook
+            data = [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
+            with os.fdopen(os.dup(answer), "wb") as file:
+                file.write(json.dumps(data, default=str).encode())
+            code = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _lost(self, item: pytest.Item, code: int) -> list[pytest.TestReport]:
+        """Reports of a test whose child ended without any: killed by the watchdog, or crashed by itself."""
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        text = f"the isolated test ended with {how} before it could report"
+        stop = self._board.stop(self._slot) if self._board else None
+        record = None
+        if self._board and stop and stop.rungs and self._board.name(self._slot) == item.nodeid[:400]:
+            breach = breach_of(stop, phase="call")
+            record = killed_record(item.nodeid, breach)
+            note = "nothing softer ended it in time, so its process was killed"
+            text = failure.explain(breach, (), nodeid=item.nodeid, exact=True, notes=(note,))
+        call = _report(item, "call", "failed", text)
+        teardown = _report(item, "teardown", "passed", None)
+        if record:
+            setattr(teardown, RECORD_ATTRIBUTE, pack(record))
+        return [_report(item, "setup", "passed", None), call, teardown]
+
+
+class _Stays:
+    """Stands for the next item: tells the teardown in the child what belongs to the parent."""
+
+    def __init__(self, chain: list[Any]) -> None:
+        self._chain = chain
+
+    def listchain(self) -> list[Any]:
+        return self._chain
+
+
+def _report(item: pytest.Item, when: Any, outcome: Any, text: str | None) -> pytest.TestReport:
+    return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), outcome, text, when)

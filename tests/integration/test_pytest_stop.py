@@ -1,0 +1,254 @@
+"""Stopping a runaway: each layer of the ladder in a real run, with a test after it that must pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+HEAD = """
+import os, signal, subprocess, sys, threading, time
+import pytest
+
+STEPS = "x = []\\nfor _ in range(200): x.append(b'1' * (10 << 20))"
+"""
+AFTER = """
+
+def test_after():
+    limits = __import__("resource").getrlimit(__import__("resource").RLIMIT_AS)
+    assert limits[0] == limits[1] == -1
+"""
+
+
+@pytest.fixture(autouse=True)
+def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AMM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
+
+
+def report(pytester: pytest.Pytester, code: str, *arguments: str) -> dict[str, dict[str, object]]:
+    """Run the code as one test file; the JSON records by test name."""
+    pytester.makepyfile(test_it=HEAD + code + AFTER)
+    target = pytester.path / "report.json"
+    pytester.runpytest_subprocess("--amm-budget=200MB", f"--amm-json={target}", *arguments)
+    return {test["nodeid"].rpartition("::")[2]: test for test in json.loads(target.read_text())["tests"]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "exec(STEPS)",
+        "list(range(50_000_000))",
+        "t = threading.Thread(target=exec, args=(STEPS, {})); t.start(); t.join()",
+        "subprocess.run([sys.executable, '-c', STEPS])",
+        "subprocess.run([sys.executable, '-c', 'import subprocess, sys; subprocess.run([sys.executable, \"-c\", '"
+        " + repr(STEPS) + '])'])",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); exec(STEPS)",
+    ],
+    ids=["steps", "C loop", "thread", "child", "grandchild", "signals blocked"],
+)
+def test_a_runaway_is_stopped_and_the_session_goes_on(pytester: pytest.Pytester, body: str) -> None:
+    tests = report(pytester, f"def test_it():\n    {body}\n")
+    breach = tests["test_it"]["breach"]
+    assert tests["test_it"]["outcome"] == "failed"
+    assert isinstance(breach, dict)
+    assert breach["stopped"]
+    assert breach["peak_bytes"] < 260 << 20
+    assert tests["test_after"]["outcome"] == "passed"
+    kept = tests["test_it"]["kept_bytes"]
+    assert isinstance(kept, int)
+    assert kept < 8 << 20
+
+
+def test_a_runaway_in_a_fixture_is_an_error_of_its_setup(pytester: pytest.Pytester) -> None:
+    tests = report(pytester, "@pytest.fixture\ndef big(): exec(STEPS)\ndef test_it(big): pass\n")
+    breach = tests["test_it"]["breach"]
+    assert isinstance(breach, dict)
+    assert breach["phase"] == "setup"
+    assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_swallowing_what_stops_it_does_not_help(pytester: pytest.Pytester) -> None:
+    code = """
+def test_it():
+    x = []
+    for _ in range(400):
+        try:
+            x.append(b'1' * (10 << 20))
+        except MemoryError:
+            pass
+"""
+    tests = report(pytester, code)
+    assert tests["test_it"]["outcome"] == "failed"
+    assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_hard_refuses_a_giant_allocation_at_its_line(pytester: pytest.Pytester) -> None:
+    tests = report(pytester, "def test_it():\n    b'1' * (2000 << 20)\n", "--amm-hard")
+    breach = tests["test_it"]["breach"]
+    assert isinstance(breach, dict)
+    assert breach["refused"]
+    assert isinstance(tests["test_it"]["peak_bytes"], int)
+    assert tests["test_it"]["peak_bytes"] < 200 << 20
+    assert "MemoryError" in str(tests["test_it"]["message"])
+    assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_an_isolated_giant_costs_its_own_test_only(pytester: pytest.Pytester) -> None:
+    code = "@pytest.mark.amm_isolate\ndef test_it():\n    b'1' * (2000 << 20)\n"
+    tests = report(pytester, code)
+    assert tests["test_it"]["outcome"] == "failed"
+    assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_isolated_tests_report_output_outcome_and_fixtures_as_others(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os, pytest
+        made = []
+
+        @pytest.fixture(scope="module")
+        def shared():
+            made.append(os.getpid())
+            yield made
+            assert made[0] == os.getpid()
+
+        def test_first(shared): assert shared == [os.getpid()]
+
+        @pytest.mark.amm_isolate
+        def test_isolated(shared):
+            assert shared[0] == os.getppid()
+            print("from the child")
+            assert 0
+
+        @pytest.mark.amm_isolate
+        def test_skipped(): pytest.skip("because")
+
+        def test_last(shared): assert shared == [os.getpid()]
+        """
+    )
+    result = pytester.runpytest_subprocess("-rs")
+    assert result.parseoutcomes() == {"passed": 2, "failed": 1, "skipped": 1}
+    result.stdout.fnmatch_lines(["from the child", "SKIPPED*because"])
+
+
+def test_a_giant_in_an_xdist_worker_costs_the_worker_only(pytester: pytest.Pytester) -> None:
+    tests = report(pytester, "def test_it():\n    b'1' * (2000 << 20)\n", "-n1")
+    breach = tests["test_it"]["breach"]
+    assert isinstance(breach, dict)
+    assert breach["peak_bytes"] < 300 << 20
+    assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it="def test_fine(): pass\n\ndef test_it():\n    b'1' * (2000 << 20)\n")
+    result = pytester.runpytest_subprocess(
+        "--amm-budget=200MB", "--amm-json=report.json", "--junitxml=junit.xml", "-p", "no:cacheprovider"
+    )
+    assert result.ret == -signal.SIGKILL
+    tests = {test["nodeid"]: test for test in wait_for_report(pytester.path / "report.json", count=2)}
+    assert tests["test_it.py::test_fine"]["outcome"] == "passed"
+    assert tests["test_it.py::test_it"]["outcome"] == "killed"
+    cases = {case.get("name"): case for case in ET.parse(pytester.path / "junit.xml").iter("testcase")}
+    assert cases["test_fine"].find("failure") is None
+    failure = cases["test_it"].find("failure")
+    assert failure is not None
+    assert "the budget is 200 MiB" in str(failure.get("message"))
+
+
+def test_kill_9_leaves_a_readable_report_and_no_process(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import subprocess, sys, time
+        def test_fine(): pass
+        def test_long():
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+            open("pids", "w").write(str(child.pid))
+            time.sleep(60)
+        """
+    )
+    command = [sys.executable, "-m", "pytest", "--amm-budget=2GB", "--amm-json=report.json", "test_it.py"]
+    process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pids = pytester.path / "pids"
+    deadline = time.monotonic() + 20
+    while not (pids.exists() and pids.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    tests = wait_for_report(pytester.path / "report.json", count=2)
+    assert [test["outcome"] for test in tests] == ["passed", "killed"]
+    assert not alive(int(pids.read_text()))
+    assert not watchdogs_of(process.pid)
+
+
+def test_no_watchdog_outlives_an_orderly_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    command = [sys.executable, "-m", "pytest", "--amm-budget=2GB"]
+    process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL)
+    assert process.wait() == 0
+    assert not watchdogs_of(process.pid)
+
+
+@pytest.mark.parametrize("mode", ["fail", "warn"])
+def test_without_stop_nothing_is_interrupted(pytester: pytest.Pytester, mode: str) -> None:
+    code = "def test_it():\n    x = [b'1' * (10 << 20) for _ in range(40)]\n    open('ended', 'w').close()\n"
+    tests = report(pytester, code, f"--amm-on-breach={mode}")
+    assert (pytester.path / "ended").exists()
+    breach = tests["test_it"]["breach"]
+    assert isinstance(breach, dict)
+    assert not breach["stopped"]
+
+
+def test_children_are_in_the_peak(pytester: pytest.Pytester) -> None:
+    code = "def test_it(): subprocess.run([sys.executable, '-c', 'x = b\"1\" * (80 << 20)'])\n"
+    tests = report(pytester, code)
+    phase = next(phase for phase in tests["test_it"]["phases"] if phase["name"] == "call")  # type: ignore[attr-defined]
+    assert 80 << 20 < phase["children_bytes"] < 110 << 20
+    assert phase["tree_peak_bytes"] >= phase["children_bytes"] + phase["start_bytes"] - (1 << 20)
+
+
+def wait_for_report(path: Path, count: int) -> list[dict[str, object]]:
+    """The watchdog writes it after pytest has gone."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        tests: list[dict[str, object]] = json.loads(path.read_text())["tests"]
+        if len(tests) >= count:
+            time.sleep(0.2)
+            return tests
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} tests in {path.read_text()}")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def watchdogs_of(pid: int) -> list[int]:
+    """Watchdogs of the run with this pid that are still there after half a second."""
+    time.sleep(0.5)
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(b"pytest_amm.watchdog" in word for word in words) and str(pid).encode() in words:
+                found.append(int(entry.name))
+    return found
