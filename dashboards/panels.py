@@ -22,8 +22,7 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from amm_exporter.export.names import METRICS
-from amm_exporter.export.promql import selector
+from amm_exporter.export.promql import TABLE, selector
 from amm_exporter.export.promql import series as table_series
 from amm_exporter.model import Tier
 
@@ -49,7 +48,7 @@ Query = tuple[str, str]
 def of(metric: str, part: str = "", /, **labels: str) -> str:
     """The selector of a metric of the table, for the chosen jobs and instances."""
     table_series(metric, part, **labels)  # refuses a label the metric does not have
-    row = METRICS[metric]
+    row = TABLE[metric]
     return (f"{row.prometheus}_{part}" if part else row.prometheus) + selector({**EVERY, **labels})
 
 

@@ -43,6 +43,7 @@ def process() -> dashboard.Dashboard:
         ("Garbage collection", _collection),
         ("Caches and pools", _caches),
         ("Plan and actions", _actions),
+        ("Prefork family", _family),
         ("Exporter health", _exporter),
     )
     for title, panels in rows:
@@ -245,6 +246,18 @@ def _actions() -> Panels:
                 bars=True)  # fmt: skip
     yield lines("Memory freed by actions", "Fall of resident memory across each action, as measured.", "bytes",
                 (each("sum", increase("amm.action.freed"), "action"), "{{action}} " + WHO), bars=True)  # fmt: skip
+
+
+def _family() -> Panels:
+    yield lines("Workers", "Live processes behind the address.", "none",
+                (f"max by (job, instance) ({of('amm.group.processes')})", "{{instance}}"), width=6)  # fmt: skip
+    yield lines("Workers that ended", "Rising without a deploy: workers are killed or recycled.", "none",
+                (f"max by (job, instance) ({increase('amm.group.exits')})", "{{instance}}"),
+                width=6, bars=True)  # fmt: skip
+    yield lines("Memory of all workers", "Resident memory, summed; shared pages count once a process.", "bytes",
+                (f"max by (job, instance) ({of('amm.group.memory.usage')})", "{{instance}}"), width=6)  # fmt: skip
+    yield lines("Age of what workers show", "Seconds: a worker did not answer the scrape.", "s",
+                (each("max", of("amm.group.snapshot.age")), WHO), width=6)  # fmt: skip
 
 
 def _exporter() -> Panels:

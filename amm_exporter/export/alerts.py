@@ -5,7 +5,7 @@ that no policy has. A page in runbooks/ stands beside every name.
 from __future__ import annotations
 
 from amm_exporter.export import recording
-from amm_exporter.export.promql import Alert, Group, Pace, fold, series
+from amm_exporter.export.promql import Alert, Group, Pace, fold, of_group, series
 from amm_exporter.policy import Policy
 
 LEARNED_SAMPLES = 60
@@ -201,10 +201,12 @@ def _efficiency(pace: Pace) -> tuple[Alert, ...]:
 
 
 def _incidents(pace: Pace) -> tuple[Alert, ...]:
+    of_family = fold("max", f"increase({of_group('amm.emergency.stops')}[{pace(900)}])")
     return (
         Alert(
             name="AmmEmergencyStop",
-            expr=_happened(series("amm.emergency.stops"), pace),
+            # of a worker that has ended, only the sum of its family still tells
+            expr=f"(\n{_happened(series('amm.emergency.stops'), pace)}\n)\nor on (job, instance)\n{of_family} > 0",
             severity=CRITICAL,
             summary="Work was stopped for want of memory.",
             description=f"{_WHO} stopped work in an emergency.",

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from amm_exporter.export.names import METRICS
+from amm_exporter.export.names import GROUP_METRICS, METRICS, SUMMED_METRICS
 
 SCOPE_LABELS = ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")
 """What the OpenTelemetry Prometheus reader adds to every series and others do not: never part of a join."""
+
+TABLE = {**METRICS, **GROUP_METRICS}
+"""Every metric that may be named: of a process, and of a prefork family as a whole."""
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -67,11 +70,18 @@ def series(metric: str, part: str = "", /, **labels: str) -> str:
 
     A label value that starts with `~` is a regular expression. Raises KeyError for a metric or label the table lacks.
     """
-    row = METRICS[metric]
+    row = TABLE[metric]
     if unknown := set(labels) - set(row.labels):
         raise KeyError(f"{metric} has no label {sorted(unknown)}; it has {row.labels}")
     name = f"{row.prometheus}_{part}" if part else row.prometheus
     return name + selector(labels)
+
+
+def of_group(metric: str) -> str:
+    """The name under which a prefork family sums the metric over all its processes, also those that have ended."""
+    if metric not in SUMMED_METRICS:
+        raise KeyError(f"{metric} is not summed over a group")
+    return "amm_group_" + METRICS[metric].prometheus.removeprefix("amm_")
 
 
 def selector(labels: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export import dashboards
-from amm_exporter.export.names import METRICS
+from amm_exporter.export.promql import TABLE
 from amm_exporter.export.recording import recorded_names
 from amm_exporter.export.rules import HOME_PAGE, RUNBOOK_URL
 from amm_exporter.model import Tier
@@ -61,7 +61,7 @@ def test_every_selector_follows_the_chosen_job_and_instance(board):
 
 @each_board
 def test_every_series_named_exists(board):
-    known = {row.prometheus + part for row in METRICS.values() for part in ("", "_sum", "_count", "_bucket")}
+    known = {row.prometheus + part for row in TABLE.values() for part in ("", "_sum", "_count", "_bucket")}
     known |= recorded_names(load_policy({}, environ={})) | {"up", "ALERTS"}
     for expr in queries(board):
         assert set(re.findall(r"[\w:]+(?=\{)", expr)) <= known, expr
@@ -72,7 +72,7 @@ def test_every_metric_is_on_a_dashboard():
     (text,) = [path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.yml")]
     rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"] if "record" in rule]
     shown += " ".join(rule["expr"] for rule in rules if rule["record"] in shown)
-    missing = [row.name for row in METRICS.values() if not re.search(rf"\b{row.prometheus}(_bucket|_sum)?\b", shown)]
+    missing = [row.name for row in TABLE.values() if not re.search(rf"\b{row.prometheus}(_bucket|_sum)?\b", shown)]
     assert missing == []
 
 

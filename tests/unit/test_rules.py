@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from amm_exporter.export.alerts import alert_names
-from amm_exporter.export.names import METRICS
-from amm_exporter.export.promql import Alert, Pace, fold, series
+from amm_exporter.export.names import SUMMED_METRICS
+from amm_exporter.export.promql import TABLE, Alert, Pace, fold, of_group, series
 from amm_exporter.export.recording import BASELINE, default_ratio, recorded_names
 from amm_exporter.export.rules import alertmanager_example, kubernetes_manifest, rule_files, rule_groups, runbook_page
 from amm_exporter.model import Tier
@@ -18,7 +18,8 @@ from amm_exporter.policy import load_policy
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = load_policy({}, environ={})
-PROMETHEUS_NAMES = {row.prometheus + part for row in METRICS.values() for part in ("", "_sum", "_count", "_bucket")}
+PROMETHEUS_NAMES = {row.prometheus + part for row in TABLE.values() for part in ("", "_sum", "_count", "_bucket")}
+PROMETHEUS_NAMES |= {of_group(name) for name in SUMMED_METRICS}
 
 
 def rules(policy=DEFAULT, pace=None):
@@ -152,6 +153,8 @@ def test_a_selector_refuses_what_the_table_does_not_have():
         series("amm.memory.usage_ratio", tier="high")
     with pytest.raises(KeyError):
         series("amm.no.such.metric")
+    with pytest.raises(KeyError, match="not summed over a group"):
+        of_group("amm.memory.usage")
 
 
 def test_folding_keeps_the_labels_of_the_target():

@@ -9,7 +9,7 @@ import pytest
 
 from amm_exporter.cli import COMMANDS
 from amm_exporter.export.alerts import alert_names
-from amm_exporter.export.names import METRICS
+from amm_exporter.export.promql import TABLE
 from amm_exporter.export.recording import recorded_names
 from amm_exporter.policy import load_policy
 
@@ -34,7 +34,7 @@ def test_a_page_has_its_four_parts_in_order_and_none_empty(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_names_only_metrics_and_pages_that_exist(page):
     text = page.read_text(encoding="utf-8")
-    known = {row.prometheus + part for row in METRICS.values() for part in ("", "_sum", "_count", "_bucket")}
+    known = {row.prometheus + part for row in TABLE.values() for part in ("", "_sum", "_count", "_bucket")}
     queries = "".join(re.findall(r"```promql\n(.*?)```", text, flags=re.DOTALL))
     named = re.findall(r"\b(?:amm|process|cpython)[_:][a-z0-9_:]+", queries)
     assert set(named) <= known | recorded_names(POLICY)

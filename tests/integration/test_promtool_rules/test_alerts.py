@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from amm_exporter.export.alerts import alert_names
+from amm_exporter.export.promql import of_group
 from amm_exporter.policy import load_policy
 
 WHO = "api at one:9464"
@@ -234,6 +235,17 @@ class TestIncidents:
         case.feed(metric, "3x60", **labels)
         for minute in (1, 16, 40):
             case.silent(alert, minute)
+
+
+def test_an_emergency_stop_of_a_worker_that_has_ended_is_told_by_its_family(case):
+    case.feed(of_group("amm.emergency.stops"), "0x20 1x20")
+    case.fires("AmmEmergencyStop", 22, f"{WHO} stopped work in an emergency.")
+
+
+def test_an_emergency_stop_of_a_live_worker_is_told_once(case):
+    case.feed(of_group("amm.emergency.stops"), "0x20 1x20")
+    case.feed("amm.emergency.stops", "0x20 1x20", process_pid="7")
+    case.fires("AmmEmergencyStop", 22, f"{WHO} (pid 7) stopped work in an emergency.", process_pid="7")
 
 
 def test_oom_alert_is_silent_where_the_limit_was_hit_and_nobody_killed(case):
