@@ -42,11 +42,19 @@ def _watched(
     """The wait status of the program. The watch was opened before: an address that cannot be had is told first."""
     try:
         pid = _spawn(executable, command, mask)
-        with suppress(ProbeError):  # it ended at once: nothing to watch, its status is still to come
-            watch.attach(policy, pid)
+        _attach(watch, policy, pid)
         return _wait(pid, _FORWARDED | {signal.SIGCHLD})
     finally:
         watch.stop()
+
+
+def _attach(watch: Watch, policy: Policy, pid: int) -> None:
+    try:
+        watch.attach(policy, pid)
+    except ProbeError:
+        pass  # it ended at once: nothing to watch, its status is still to come
+    except Exception as error:  # noqa: BLE001 - the program has started and goes on without AMM
+        sys.stderr.write(f"amm: off, since it could not start: {type(error).__name__}: {error}\n")
 
 
 def _spawn(executable: str, command: Sequence[str], mask: set[signal.Signals | int]) -> int:

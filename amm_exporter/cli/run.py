@@ -15,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from amm_exporter.export.autostart import DIRECTORY, MARKER_VARIABLE
 from amm_exporter.export.instrumentor import METRICS_EXPORTER_VARIABLE
 from amm_exporter.export.node import Node
 from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE, address_from
-from amm_exporter.export.server import PortTakenError, Server
+from amm_exporter.export.server import Server
 from amm_exporter.policy import environment_variable
 
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
@@ -101,8 +102,15 @@ def _ignores_autostart(arguments: Sequence[str]) -> bool:
 
 
 def has_amm(interpreter: str) -> bool:
-    """Whether AMM can be imported there: the program may run in another environment than this command."""
-    probe = [interpreter, "-c", "import amm_exporter.export.autostart"]
+    """Whether AMM can be imported there: the program may run in another environment than this command.
+
+    Asked as sitecustomize will be: without the current directory, which comes to sys.path only for the program.
+    """
+    probe = [
+        interpreter,
+        "-c",
+        "import sys; sys.path[:] = filter(None, sys.path); import amm_exporter.export.autostart",
+    ]
     return subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
@@ -128,15 +136,21 @@ def _check_address(arguments: argparse.Namespace) -> None:
     if os.environ.get(METRICS_EXPORTER_VARIABLE) not in (None, "", "amm"):
         return
     host, port = address_from(os.environ, arguments.listen, arguments.port)
-    server = Server(lambda _: ("", b""), host, port)
-    try:
-        server.start()
-    except PortTakenError:
+    anywhere = Server(lambda _: ("", b""), host, 0)  # not at the port itself: another program may be about to take it
+    anywhere.start()
+    anywhere.close()
+    if port and _listening(host, port):
         node = Node(host, port, list)
         node.start()  # raises, but for a sibling
         node.close()
-    else:
-        server.close()
+
+
+def _listening(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def become(executable: str, command: Sequence[str], variables: dict[str, str]) -> None:
