@@ -15,6 +15,8 @@ COMMANDS = {
     "demo": "a real workload with exporter and tiers, and a leak you can see",
     "run": "start a program with AMM inside it, no code change; any other program from outside",
     "serve": "export a process that already runs, from outside",
+    "evidence": "ask a running process what fills its memory",
+    "analyze": "read what was recorded, in words",
     "check": "validate a policy on this machine",
     "policy": "print the policy in force and where each value came from",
     "rules": "print the Prometheus rules for a policy",

@@ -10,6 +10,8 @@ from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE
 from amm_exporter.policy import Policy, load_policy
 
 MAX_PORT = 65535
+LARGEST_PID = 2**22
+"""PID_MAX_LIMIT of 64-bit kernels (proc(5), pid_max)."""
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,12 @@ def port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= MAX_PORT:
         return int(text)
     raise argparse.ArgumentTypeError(f"got {text!r}; expected a port from 0 (any that is free) to {MAX_PORT}")
+
+
+def pid(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_PID:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"got {text!r}; expected the number of a process")
 
 
 def flags(arguments: argparse.Namespace) -> dict[str, str]:

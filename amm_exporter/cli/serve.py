@@ -24,13 +24,10 @@ from amm_exporter.export.reader import address_from
 from amm_exporter.export.server import Server
 from amm_exporter.policy import Policy
 
-LARGEST_PID = 2**22
-"""PID_MAX_LIMIT of 64-bit kernels (proc(5), pid_max)."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--pid", type=_pid, metavar="PID", help="one process, with its children")
+    which.add_argument("--pid", type=options.pid, metavar="PID", help="one process, with its children")
     which.add_argument("--match", type=_pattern, metavar="RE", help="all whose command line has a match")
     options.add_address_options(parser)
     options.add_policy_options(parser)
@@ -84,12 +81,6 @@ def _allow_many_files() -> None:
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _pid(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_PID:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"got {text!r}; expected the number of a process")
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.errors import AMMError
 
 LOCK_SECONDS = 1.0
@@ -31,33 +30,19 @@ def family_directory(host: str, port: int, environ: Mapping[str, str] = os.envir
     """The directory for an address, inside one that only this user can enter. Raises FamilyError where none is safe."""
     name = "".join(char if char.isalnum() else "_" for char in host) or "any"
     problems = []
-    for base in _bases(environ):
+    for base in private_bases(environ):
         path = base / f"{name}-{port}"
         if len(os.fsencode(path)) + len("/4194304-01234567.sock") > MAX_SOCKET_PATH_BYTES:
             problems.append(f"{base} is too long a path")
             continue
         try:
-            _make_private(base)
+            make_private(base)
             path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             problems.append(str(error))
         else:
             return path
     raise FamilyError("processes that share a port cannot find each other: " + "; ".join(problems))
-
-
-def _bases(environ: Mapping[str, str]) -> list[Path]:
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    user = f"amm-exporter-{os.geteuid()}"
-    found = [Path(runtime) / "amm-exporter"] if runtime and Path(runtime).is_dir() else []
-    return [*found, Path(tempfile.gettempdir()) / user, Path("/tmp") / user]  # the last for a TMPDIR that is too long
-
-
-def _make_private(path: Path) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise PermissionError(f"{path} is not a directory that only this user can enter")
 
 
 @contextmanager

@@ -167,6 +167,13 @@ def _fragmentation(view: View) -> Iterator[Observed]:
         yield memory.fragmentation_ratio, {"allocator": memory.allocator}
 
 
+def _objects(view: View) -> Iterator[Observed]:
+    if view.census is not None:
+        for count in view.census.types:
+            yield count.count, {"type": count.name}
+        yield view.census.objects_count - sum(count.count for count in view.census.types), {"type": "_other"}
+
+
 def _plan(view: View) -> Iterator[Observed]:
     for name, ladder in view.governor.policy.plan.items():
         value = ladder[view.governor.tier]
@@ -231,6 +238,7 @@ OBSERVERS: dict[str, Observer] = {
     "amm.pool.requests": lambda v: _counted(v, PoolStats, _POOL_RESULTS),
     "amm.allocator.memory": _allocators,
     "amm.allocator.fragmentation_ratio": _fragmentation,
+    "amm.objects": _objects,
     "amm.plan.value": _plan,
     "amm.budget.limit": lambda v: _one(v.governor.policy.budget_bytes),
     "amm.budget.usage_ratio": _budget_ratio,

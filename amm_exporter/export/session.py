@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 
+from amm_exporter.control.evidence_desk import EvidenceDesk
 from amm_exporter.control.governor import Governor
 from amm_exporter.errors import AMMError, ProbeError
+from amm_exporter.export.evidence_log import emit
 from amm_exporter.export.otel import Instruments, instruments_of
 from amm_exporter.policy import Policy, load_policy
 from amm_exporter.probes.process import ProcessProbe
@@ -21,13 +23,17 @@ class Session:
     def __init__(self, governor: Governor, instruments: Instruments, self_bytes: int) -> None:
         self.governor = governor
         self._instruments = instruments
-        instruments.show(governor, self_bytes)
+        self.desk = EvidenceDesk(governor, told=emit) if governor.gc is not None else None
+        self._unlisten = governor.subscribe(self.desk.listen) if self.desk is not None else None
+        instruments.show(governor, self_bytes, self.desk)
         _follow_forks(instruments)
 
     def stop(self) -> None:
         """End the thread, restore the gc callbacks, close the files, and let every series vanish. Twice is harmless."""
         _SHOWN.discard(self._instruments)
         self._instruments.show(None)
+        if self._unlisten is not None:
+            self._unlisten()
         self.governor.stop()
 
     def __enter__(self) -> Session:

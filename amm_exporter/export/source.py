@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from amm_exporter.analysis.leaks import Verdict
+from amm_exporter.control.evidence_desk import EvidenceDesk
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.watched import CACHES
 from amm_exporter.model import ProcessMemory, Sample
 from amm_exporter.probes.allocator import AllocatorMemory, AllocatorProbe
 from amm_exporter.probes.caches import Stats
+from amm_exporter.probes.objects import Census
 
 VIEW_SECONDS = 0.05
 """A collection calls its callbacks within a few milliseconds: they share one view, and two scrapes do not."""
@@ -27,6 +29,7 @@ class View:
     details: ProcessMemory | None
     started_unix_seconds: float | None
     self_bytes: int
+    census: Census | None
     leaks: Mapping[str, Verdict]
     allocators: tuple[AllocatorMemory, ...] = ()
     caches: Mapping[str, Stats] = field(default_factory=dict)
@@ -35,9 +38,10 @@ class View:
 class Source:
     """Makes views of one governor. `self_bytes` is what starting AMM added to the resident set."""
 
-    def __init__(self, governor: Governor, self_bytes: int) -> None:
+    def __init__(self, governor: Governor, self_bytes: int, desk: EvidenceDesk | None = None) -> None:
         self.governor = governor
         self._self_bytes = self_bytes
+        self._desk = desk
         self._allocators = AllocatorProbe() if governor.gc is not None else None
         self.after_fork_in_child()
 
@@ -57,6 +61,7 @@ class Source:
                     details=self.governor.sampler.details(),
                     started_unix_seconds=self._started,
                     self_bytes=self._self_bytes,
+                    census=self._desk.census if self._desk else None,
                     leaks=self.governor.leaks.verdicts(),
                     caches=CACHES.read() if self.governor.gc is not None else {},
                     allocators=self._allocators.read() if self._allocators else (),

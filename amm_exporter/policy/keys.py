@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from amm_exporter.units import (
 
 ACTIONS = ("collect", "trim", "shrink_caches", "emergency")
 GC_PROFILES = ("adaptive", "default")
+CENSUS = ("high", "always", "never")
 SIGNALS = ("auto", *SCOPES)
 THRESHOLD_FORMS = f"{RATIO_FORMS} up to 100%, {SIZE_FORMS}, or {MULTIPLE_FORMS}"
 SHORTEST_INTERVAL_SECONDS = 0.01
@@ -105,6 +107,13 @@ def parse_confidence(value: object) -> float:
     if 0.5 < ratio < 1:
         return ratio
     raise UnitError(value, "a confidence above 50% and below 100%, as '99%' or 0.99")
+
+
+def parse_directory(value: object) -> str:
+    """`auto`, `none` or a path; `~` is the home directory."""
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        return os.path.expanduser(value.strip())
+    raise UnitError(value, "'auto', 'none' or a directory")
 
 
 def parse_plan(value: object) -> Mapping[str, Mapping[Tier, PlanValue]]:
@@ -228,6 +237,11 @@ def _table() -> dict[str, Key]:
         key("leak.confidence", "99%", parse_confidence, "a ratio above 50% and below 100%",
             "Confidence of the slope's bounds; a leak needs its lower bound above leak.min_slope."),
         key("leak.min_slope", "1MB/h", parse_rate, RATE_FORMS, "Smallest growth that counts as a leak."),
+        key("evidence.directory", "auto", parse_directory, "auto, none, or a directory",
+            "Where evidence of a leak is written, ten files at most. auto: a directory of this user's own; none: kept"
+            " in memory only."),
+        key("evidence.census", "high", _one_of(CENSUS), "one of " + ", ".join(CENSUS),
+            "When object types are counted, a sample of 50 ms each minute: from tier HIGH on, always, or never."),
         key("gc.profile", "adaptive", _one_of(GC_PROFILES), "one of " + ", ".join(GC_PROFILES),
             "How the garbage collector is tuned (checked and published; this version does not act yet)."),
         key("anomaly.deviations", 4, _factor, "a number above zero",

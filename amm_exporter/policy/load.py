@@ -92,6 +92,8 @@ def _build(layers: list[_Layer]) -> Policy:
             floor_ratio=values["anomaly.floor"],
             ceiling_ratio=values["anomaly.ceiling"],
         ),
+        census=values["evidence.census"],
+        evidence_directory=values["evidence.directory"],
         settings=MappingProxyType(settings),
         sources=MappingProxyType(sources),
     )

@@ -69,6 +69,8 @@ class Policy:
     leak: LeakPolicy
     gc_profile: str
     anomaly: AnomalyPolicy
+    census: str
+    evidence_directory: str
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """Every key with its value as it was written."""
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

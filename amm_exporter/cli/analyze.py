@@ -1,0 +1,99 @@
+"""Read evidence files in words: what leaks and how fast, which types and lines, and what keeps them alive.
+
+amm analyze evidence.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from amm_exporter.errors import AMMError
+from amm_exporter.units import format_duration, format_ratio, format_size
+
+TOP = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what amm evidence wrote")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for file in arguments.files:
+        print("\n".join(report(file, read(Path(file)))))
+    return 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        evidence = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AMMError(f"analyze: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise AMMError(f"analyze: {path} is not JSON: {error}") from error
+    if not isinstance(evidence, dict) or "verdicts" not in evidence or "types" not in evidence:
+        raise AMMError(f"analyze: {path} is no evidence; expected what amm evidence --pid PID --output FILE writes")
+    return evidence
+
+
+def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
+    yield f"{name}: process {evidence.get('pid')}"
+    yield from _section("verdicts", _verdicts(evidence["verdicts"]), evidence["verdicts"])
+    types = evidence["types"]
+    yield from _section("types that grew", _rows(types, "grown", lambda row: f"{row[1]:+12,d}  {row[0]}"), types)
+    yield from _section(
+        "types that take most",
+        _rows(types, "most", lambda row: f"{row[1]:12,d}  {format_size(row[2]):>10}  {row[0]}"),
+        types,
+    )
+    traced = evidence.get("traced_seconds", 0)
+    title = f"lines that allocated, in {format_duration(traced)}" if traced else "traced lines"
+    for key, heading in (("sites", title), ("mappings", "mappings by resident size")):
+        rows = evidence.get(key)
+        yield from _section(heading, [f"{format_size(row[1]):>12}  {row[0]}" for row in _list(rows)], rows)
+    yield from _section("allocators", _allocators(evidence.get("allocators")), evidence.get("allocators"))
+    caches = evidence.get("caches") or {}
+    yield from _section("caches", [f"{'':12}  {cache}: {_pairs(stats)}" for cache, stats in caches.items()], caches)
+    for type_name, chain in (evidence.get("chains") or {}).items():
+        text = " -> ".join(chain) or "no module leads to it"
+        yield from _section(f"what keeps {type_name} alive", [f"{'':12}  {text}"], chain)
+
+
+def _section(title: str, rows: list[str], source: object) -> Iterator[str]:
+    if isinstance(source, dict) and "unavailable" in source:
+        rows = [f"{'':12}  not available: {source['unavailable']}"]
+    if rows:
+        yield f"  {title}"
+        yield from (f"  {row}" for row in rows[:TOP])
+
+
+def _verdicts(verdicts: dict[str, Any]) -> list[str]:
+    return [
+        f"{'LEAKS' if verdict['leaking'] else verdict['kind']:>12}  {series}: {' '.join(verdict['reasons'])}"
+        for series, verdict in verdicts.items()
+        if isinstance(verdict, dict)
+    ]
+
+
+def _rows(types: object, key: str, line: Any) -> list[str]:
+    return [line(row) for row in _list(types.get(key))] if isinstance(types, dict) else []
+
+
+def _list(rows: object) -> list[Any]:
+    return rows if isinstance(rows, list) else []
+
+
+def _allocators(allocators: object) -> list[str]:
+    return [
+        f"{format_size(one['held_bytes']):>12}  {one['allocator']}:"
+        f" {format_ratio(round(one['free_bytes'] / max(1, one['held_bytes']), 3))} of it free"
+        for one in _list(allocators)
+    ]
+
+
+def _pairs(stats: object) -> str:
+    known = {key: value for key, value in stats.items() if value is not None} if isinstance(stats, dict) else {}
+    return ", ".join(f"{key} {value}" for key, value in known.items())

@@ -1,0 +1,114 @@
+"""When evidence is taken: as a series turns to leaking, and when somebody asks; and the census of object types."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from amm_exporter.control.chains import chain_to
+from amm_exporter.control.evidence import EvidenceRecorder
+from amm_exporter.control.evidence_request import RequestBox
+from amm_exporter.control.governor import Governor
+from amm_exporter.control.private_directory import make_private, private_bases
+from amm_exporter.control.watched import CACHES
+from amm_exporter.model import Sample, Tier
+from amm_exporter.policy import Policy
+from amm_exporter.probes.allocations import SiteTrace
+from amm_exporter.probes.objects import Census, ObjectProbe
+
+log = logging.getLogger("amm.control")
+
+CENSUS_EVERY_SECONDS = 60.0
+CENSUS_SECONDS = 0.05
+TOP_TYPES = 10
+TOP_SITES = 20
+MAX_CANDIDATES = 5
+
+
+class EvidenceDesk:
+    """Follows one governor, as a listener. `told` are called with each piece of evidence taken of a leak."""
+
+    def __init__(self, governor: Governor, *, told: Callable[[dict[str, Any]], object] | None = None) -> None:
+        self._governor = governor
+        self._told = told
+        self._directory = evidence_directory(governor.policy, os.environ)
+        self._recorder = EvidenceRecorder(self._directory, caches=CACHES.read)
+        self._requests = RequestBox(self._answer)
+        self._objects: ObjectProbe | None = None
+        self._next_census = float("-inf")
+        self.census: Census | None = None
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The evidence taken last, None before the first."""
+        return self._recorder.last
+
+    def listen(self, sample: Sample, tier: Tier) -> None:
+        self._requests.look()
+        if self._wants_census(tier) and sample.t_seconds >= self._next_census:
+            self._next_census = sample.t_seconds + CENSUS_EVERY_SECONDS
+            self._take_census()
+        evidence = self._recorder.consider(self._governor.leaks.verdicts())
+        if evidence is not None and self._told is not None:
+            self._told(evidence)
+
+    def _wants_census(self, tier: Tier) -> bool:
+        wanted = self._governor.policy.census
+        return wanted == "always" or (wanted == "high" and tier >= Tier.HIGH)
+
+    def _take_census(self) -> None:
+        if self._objects is None:
+            self._objects = ObjectProbe(top=TOP_TYPES)
+            if self._objects.unavailable:
+                log.info("no census of objects: %s", self._objects.unavailable)
+        if not self._objects.unavailable:
+            self.census = self._objects.census(CENSUS_SECONDS)
+
+    def _answer(self, trace_seconds: float) -> dict[str, Any]:
+        """Everything there is, for somebody who asked: traced for a while, with the chains to what grew."""
+        recorder = EvidenceRecorder(None, caches=CACHES.read)
+        recorder.remember()
+        sites = _traced(trace_seconds)
+        evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
+        # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
+        return {**evidence, "sites": sites, "traced_seconds": trace_seconds, "chains": _chains(evidence.get("types"))}
+
+
+def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | None:
+    """The policy's, or one of this user's own; None where none is wanted or none can be had."""
+    if policy.evidence_directory == "none":
+        return None
+    if policy.evidence_directory != "auto":
+        return Path(policy.evidence_directory)
+    for base in private_bases(environ):
+        try:
+            make_private(base)
+        except OSError:
+            continue
+        return base / "evidence"
+    return None
+
+
+def _traced(seconds: float) -> list[tuple[str, float]]:
+    trace = SiteTrace()
+    if seconds > 0:
+        trace.start()
+    try:
+        time.sleep(seconds)
+        return sorted(trace.sites().items(), key=lambda site: -site[1])[:TOP_SITES]
+    finally:
+        trace.stop()
+
+
+def _chains(types: object) -> dict[str, list[str]]:
+    """What keeps alive the newest of the type that grew or takes most, among those the collector tracks."""
+    if not isinstance(types, dict):
+        return {}
+    for row in [*types.get("grown", ()), *types.get("most", ())][:MAX_CANDIDATES]:
+        if chain := chain_to(str(row[0])):
+            return {str(row[0]): chain}
+    return {}

@@ -1,0 +1,133 @@
+"""Evidence on request: `amm evidence --pid` leaves a request file, the process with that pid answers beside it.
+
+The files lie in a directory that only the user can enter. The process looks for a request at each sample (a stat,
+2 us); it answers in a thread of its own, since tracing takes seconds and the sampling must go on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from amm_exporter.control.private_directory import make_private, private_bases
+from amm_exporter.errors import AMMError
+
+log = logging.getLogger("amm.control")
+
+MAX_TRACE_SECONDS = 60.0
+MAX_REQUEST_BYTES = 4096
+POLL_SECONDS = 0.05
+
+Answer = Callable[[float], dict[str, Any]]
+"""Seconds to trace allocations -> the evidence."""
+
+
+class RequestBox:
+    """The process's side. `look()` is called at each sample; `answer` does the work, in a thread."""
+
+    def __init__(self, answer: Answer, *, environ: Mapping[str, str] = os.environ) -> None:
+        self._answer = answer
+        self._directories = [base / "evidence" for base in private_bases(environ)]
+        self._pid = os.getpid()
+        self._busy = threading.Lock()
+
+    def look(self) -> None:
+        if self._pid != os.getpid():  # a forked child: the lock may have been held, by a thread that is not here
+            self._pid, self._busy = os.getpid(), threading.Lock()
+        for directory in self._directories:
+            request = directory / f"{os.getpid()}.request"
+            if os.path.exists(request) and self._busy.acquire(blocking=False):
+                threading.Thread(target=self._serve, args=(request,), name="amm-evidence", daemon=True).start()
+                return
+
+    def _serve(self, request: Path) -> None:
+        try:
+            with open(request, encoding="utf-8") as file:
+                asked = json.loads(file.read(MAX_REQUEST_BYTES))
+            request.unlink()
+            evidence = self._answer(min(MAX_TRACE_SECONDS, max(0.0, float(asked["trace_seconds"]))))
+            write_whole(request.with_suffix(".answer"), evidence)
+        except Exception:
+            log.warning("a request for evidence could not be answered", exc_info=True)
+            with suppress(OSError):
+                request.unlink()
+        finally:
+            self._busy.release()
+
+
+def ask(pid: int, *, trace_seconds: float, wait_seconds: float, proc: Path = Path("/proc")) -> dict[str, Any]:
+    """The evidence of a running process. Raises AMMError where it does not answer, saying why that may be."""
+    if not 0 <= trace_seconds <= MAX_TRACE_SECONDS:
+        raise AMMError(f"evidence: got {trace_seconds:g} s of tracing; expected 0 to {MAX_TRACE_SECONDS:g} s")
+    request = _request_file(pid, proc)
+    answer = request.with_suffix(".answer")
+    answer.unlink(missing_ok=True)
+    write_whole(request, {"trace_seconds": trace_seconds})
+    if os.geteuid() == 0:
+        os.chown(request, *_owner(pid, proc))
+    until = time.monotonic() + trace_seconds + wait_seconds
+    try:
+        while time.monotonic() < until:
+            if answer.exists():
+                evidence: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+                return evidence
+            if not (proc / str(pid)).exists():
+                raise AMMError(f"evidence: process {pid} has ended before it answered")
+            time.sleep(POLL_SECONDS)
+    finally:
+        request.unlink(missing_ok=True)
+        answer.unlink(missing_ok=True)
+    raise AMMError(
+        f"evidence: process {pid} did not answer within {trace_seconds + wait_seconds:g} s; is AMM inside it?"
+        " (amm run -- ..., opentelemetry-instrument, or amm.start())"
+    )
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """So that no reader meets half a file."""
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _request_file(pid: int, proc: Path) -> Path:
+    """In the first directory that the process looks into and that can be had."""
+    uid, _ = _owner(pid, proc)
+    problems = []
+    for base in private_bases(_environment(pid, proc), uid):
+        try:
+            if uid == os.geteuid():
+                make_private(base)
+            (base / "evidence").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            problems.append(str(error))
+        else:
+            return base / "evidence" / f"{pid}.request"
+    raise AMMError(f"evidence: process {pid} cannot be asked: " + "; ".join(problems))
+
+
+def _owner(pid: int, proc: Path) -> tuple[int, int]:
+    try:
+        status = (proc / str(pid)).stat()
+    except OSError as error:
+        raise AMMError(f"evidence: no process {pid}") from error
+    return status.st_uid, status.st_gid
+
+
+def _environment(pid: int, proc: Path) -> dict[str, str]:
+    """The process's own, as it was started: it says where the process looks."""
+    try:
+        raw = (proc / str(pid) / "environ").read_bytes()
+    except PermissionError as error:
+        raise AMMError(f"evidence: process {pid} belongs to another user; ask as that user or as root") from error
+    except OSError as error:
+        raise AMMError(f"evidence: no process {pid}") from error
+    pairs = (entry.split(b"=", 1) for entry in raw.split(b"\0") if b"=" in entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in pairs}

@@ -1,0 +1,187 @@
+"""Evidence of a running process: asked for from outside, and taken by itself when a leak is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+
+from amm_exporter.analysis.leaks import Verdict
+from amm_exporter.cli import main
+from amm_exporter.control.evidence_desk import EvidenceDesk, evidence_directory
+from amm_exporter.control.governor import Governor
+from amm_exporter.export.session import start
+from amm_exporter.model import Tier
+from amm_exporter.policy import load_policy
+
+PROGRAM = """
+import time
+import amm_exporter as amm
+
+class Order:
+    def __init__(self, number):
+        self.lines = [number] * 10
+
+KEPT = []
+session = amm.start({"interval": "100ms"})
+print("ready", flush=True)
+while True:
+    KEPT.extend(Order(number) for number in range(500))
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    running = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, env=environment)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    yield running
+    running.kill()
+    running.communicate()
+
+
+def test_a_running_process_tells_what_grows_where_and_what_keeps_it_alive(
+    program: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "evidence.json"
+    assert main(["evidence", "--pid", str(program.pid), "--trace", "1s", "--output", str(file)]) == 0
+    evidence = json.loads(file.read_text())
+    assert evidence["pid"] == program.pid
+    assert "__main__.Order" in [name for name, *_ in evidence["types"]["most"]]
+    assert any(site.startswith("<string>:") for site, _ in evidence["sites"][:3])
+    assert [name for name, _ in evidence["mappings"] if name == "[heap]"] == ["[heap]"]
+    (chain,) = evidence["chains"].values()
+    assert chain[0] == "module __main__"
+
+    assert main(["analyze", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "module __main__ -> dict -> " in shown
+    assert "__main__.Order" in shown
+    assert not list(tmp_path.glob("amm-exporter-*/evidence/*.request"))
+
+
+def test_the_program_goes_on_and_traces_no_longer(program: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert main(["evidence", "--pid", str(program.pid), "--trace", "200ms", "--output", str(tmp_path / "e.json")]) == 0
+    assert program.poll() is None
+    first = json.loads((tmp_path / "e.json").read_text())
+    assert main(["evidence", "--pid", str(program.pid), "--trace", "0", "--output", str(tmp_path / "e.json")]) == 0
+    second = json.loads((tmp_path / "e.json").read_text())
+    assert first["sites"]
+    assert second["sites"] == []
+
+
+def test_a_process_without_amm_is_said_not_to_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amm_exporter.cli.evidence.WAIT_SECONDS", 0.3)
+    sleeper = subprocess.Popen(["sleep", "30"])
+    try:
+        assert main(["evidence", "--pid", str(sleeper.pid), "--trace", "0"]) == 2
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert capsys.readouterr().err == (
+        f"amm: evidence: process {sleeper.pid} did not answer within 0.3 s; is AMM inside it?"
+        " (amm run -- ..., opentelemetry-instrument, or amm.start())\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evidence", "--pid", "4194304"], "evidence: no process 4194304"),
+        (
+            ["evidence", "--pid", "1", "--trace", "2 min"],
+            "got '2 min'; expected a duration such as '500ms', '1s', '5m' or '2h' (units: ms s m h d);"
+            " unknown unit 'min'",
+        ),
+        (["analyze", "/nonexistent.json"], "analyze: cannot read /nonexistent.json: No such file or directory"),
+    ],
+)
+def test_mistakes_are_told_in_full(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"amm: {message}\n"
+
+
+def test_other_files_are_no_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, other = tmp_path / "text", tmp_path / "other.json"
+    text.write_text("hello")
+    other.write_text("{}")
+    assert main(["analyze", str(text)]) == 2
+    assert capsys.readouterr().err == f"amm: analyze: {text} is not JSON: Expecting value: line 1 column 1 (char 0)\n"
+    assert main(["analyze", str(other)]) == 2
+    assert capsys.readouterr().err == (
+        f"amm: analyze: {other} is no evidence; expected what amm evidence --pid PID --output FILE writes\n"
+    )
+
+
+def leak(leaking: bool) -> Verdict:
+    return Verdict(
+        leaking=leaking, slope=1.0, lower=1.0, upper=1.0, confidence=0.99, onset_seconds=None, kind="steady",
+        exhaustion_seconds=None, reasons=("grows",), sample_count=9, span_seconds=9.0,
+    )  # fmt: skip
+
+
+class LeakingWatch:
+    leaking = False
+
+    def add(self, sample: object) -> None:
+        pass
+
+    def verdicts(self) -> dict[str, Verdict]:
+        return {"rss": leak(self.leaking)}
+
+
+def test_a_verdict_that_turns_to_leaking_is_captured_once_written_and_told(tmp_path: Path) -> None:
+    governor = Governor({"evidence": {"directory": str(tmp_path)}})
+    governor.leaks = watch = LeakingWatch()  # type: ignore[assignment]
+    told: list[dict[str, object]] = []
+    desk = EvidenceDesk(governor, told=told.append)
+    for watch.leaking in (False, True, True, False, True):
+        desk.listen(governor.sample(), Tier.NORMAL)
+    governor.stop()
+    assert len(told) == 1
+    (file,) = tmp_path.glob("amm-evidence-*.json")
+    assert json.loads(file.read_text())["verdicts"]["rss"]["leaking"]
+
+
+@pytest.mark.parametrize(
+    ("census", "tier", "taken"),
+    [
+        ("high", Tier.MODERATE, False),
+        ("high", Tier.HIGH, True),
+        ("always", Tier.NORMAL, True),
+        ("never", Tier.CRITICAL, False),
+    ],
+)
+def test_types_are_counted_when_the_policy_says(census: str, tier: Tier, taken: bool) -> None:
+    governor = Governor({"evidence": {"census": census, "directory": "none"}})
+    desk = EvidenceDesk(governor)
+    desk.listen(governor.sample(), tier)
+    governor.stop()
+    assert (desk.census is not None) == taken
+
+
+def test_no_directory_is_made_where_none_is_wanted(tmp_path: Path) -> None:
+    environment = {"TMPDIR": str(tmp_path)}
+    assert evidence_directory(load_policy({"evidence": {"directory": "none"}}, environ={}), environment) is None
+    assert list(tmp_path.iterdir()) == []
+    assert evidence_directory(load_policy({}, environ={}), environment) == tmp_path / (
+        f"amm-exporter-{os.geteuid()}/evidence"
+    )
+
+
+def test_a_stopped_session_listens_to_no_request() -> None:
+    provider = MeterProvider(shutdown_on_exit=False)
+    session = start({}, meter_provider=provider)
+    session.stop()
+    assert session.governor._listeners._on_sample == []
+    provider.shutdown()
