@@ -120,6 +120,8 @@ def counting_class(original: Any) -> type:
             _, _, *state = super().__reduce_ex__(2)
             return (copyreg._reconstructor, (original, object, None), *state)  # type: ignore[attr-defined]  # not in its stub
 
+    if hasattr(original, "__copy__"):
+        Counting.__copy__ = _copy_as(original)  # as in cachetools 7
     if missing is base.__missing__:
         Counting.__missing__ = _plain_missing(missed)  # type: ignore[method-assign]
     if original.get is base.get:
@@ -129,6 +131,18 @@ def counting_class(original: Any) -> type:
     Counting.__name__, Counting.__qualname__ = original.__name__, original.__qualname__
     Counting.__module__ = original.__module__
     return Counting
+
+
+def _copy_as(original: Any) -> Any:
+    """A copy is another cache, which nobody asked to watch."""
+
+    def copied(self: Any) -> Any:
+        twin = original.__copy__(self)
+        if type(twin) is type(self):
+            twin.__class__ = original
+        return twin
+
+    return copied
 
 
 def _plain_missing(missed: Any) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from amm_exporter.errors import ProbeError
 from amm_exporter.model import CgroupMemory, Limit
 from amm_exporter.probes.cgroups import USAGE_FILES
-from amm_exporter.probes.procfs import KeptFile, keyed_number, unexpected
+from amm_exporter.probes.procfs import KeptFile, digits, keyed_number, unexpected
 
 LIMIT_FILES = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 EVENT_FILES = {1: "memory.oom_control", 2: "memory.events"}
@@ -123,9 +123,9 @@ def limit_size(file: KeptFile) -> int | None:
     word = raw.strip()
     if word == b"max":
         return None
-    if not word.isdigit():
+    size = digits(word)
+    if size is None:
         raise unexpected(file.path, raw)
-    size = int(word)
     return None if size >= UNLIMITED_FROM_BYTES else size
 
 

@@ -16,7 +16,7 @@ from amm_exporter.model import LIMIT_SOURCES, CgroupMemory, HostMemory, Limit
 from amm_exporter.probes.cgroup_memory import CgroupReader
 from amm_exporter.probes.cgroups import SYSFS, find_memory_cgroup
 from amm_exporter.probes.host import HostProbe
-from amm_exporter.probes.procfs import PROC, KeptFile, unexpected
+from amm_exporter.probes.procfs import PROC, KeptFile, digits, unexpected
 
 _RLIMIT_LINES = {"rlimit_as": b"Max address space", "rlimit_data": b"Max data size"}
 
@@ -161,9 +161,10 @@ def rlimits(raw: bytes, where: str) -> Iterator[Limit]:
     """The soft limits of /proc/<pid>/limits. Lines may be missing; "unlimited" is no limit."""
     for source, label in _RLIMIT_LINES.items():
         _, found, rest = raw.partition(label)
-        soft = rest.split(None, 1)[0] if found and rest.split() else b""
-        if soft.isdigit():
-            yield Limit(source=source, size_bytes=int(soft), where=f"{where}: {label.decode()}")
+        words = rest.split(None, 1) if found else []
+        soft = digits(words[0]) if words else None
+        if soft is not None:
+            yield Limit(source=source, size_bytes=soft, where=f"{where}: {label.decode()}")
 
 
 def portable_rlimits() -> Iterator[Limit]:

@@ -127,7 +127,8 @@ def kib_field(raw: bytes, label: bytes) -> int | None:
     if start < 0:
         return None
     words = raw[start + len(label) : raw.find(b"\n", start) % (len(raw) + 1)].split()
-    return int(words[0]) * KIB if words and words[0].isdigit() else None
+    kib = digits(words[0]) if words else None
+    return None if kib is None else kib * KIB
 
 
 def keyed_number(raw: bytes, key: bytes) -> int | None:
@@ -137,8 +138,12 @@ def keyed_number(raw: bytes, key: bytes) -> int | None:
         start = raw.find(key + b" ", start + 1)
     if start < 0:
         return None
-    word = raw[start + len(key) + 1 : raw.find(b"\n", start) % (len(raw) + 1)].strip()
-    return int(word) if word.isdigit() else None
+    return digits(raw[start + len(key) + 1 : raw.find(b"\n", start) % (len(raw) + 1)].strip())
+
+
+def digits(word: bytes) -> int | None:
+    """A number of up to 20 digits, as 64 bits can hold; anything else is none."""
+    return int(word) if word.isdigit() and len(word) <= 20 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

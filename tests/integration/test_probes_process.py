@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
+from probe_trees import open_fds
 
 from amm_exporter.errors import ProbeError
 from amm_exporter.model import ProcessMemory
@@ -229,13 +230,13 @@ def test_the_mark_of_a_forked_child_is_its_own() -> None:
 
 def test_probes_give_their_descriptors_back(holder: Callable[[int], subprocess.Popen[str]]) -> None:
     child = holder(1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     for _ in range(20):
         probes = ProcessProbe(), ProcessProbe(child.pid), TreeProbe()
         for probe in probes:
             probe.read()
             probe.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make itself another user")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
+from probe_trees import open_fds
 
 from amm_exporter.probes.gc_events import QUEUE_LENGTH, GcProbe
 
@@ -142,9 +144,38 @@ def test_a_forked_child_records_its_own_pauses_only(probe: GcProbe) -> None:
 
 
 def test_no_descriptor_is_left(quiet_gc: None) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     probe = GcProbe()
     probe.start()
     gc.collect()
     probe.stop()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before
+
+
+def test_no_collection_is_lost_while_threads_collect_and_one_drains(quiet_gc: None) -> None:
+    """The interpreter's own count is the witness: drained and dropped pauses together are all collections."""
+    probe, done, drained = GcProbe(), threading.Event(), [0]
+
+    def drain() -> None:
+        while not done.is_set():
+            drained[0] += len(probe.drain())
+
+    def collect() -> None:
+        for step in range(5_000):
+            make_cycles(3)
+            gc.collect(step % 2)
+
+    before = sum(count.collections for count in probe.counts())
+    probe.start()
+    drainer = threading.Thread(target=drain)
+    collectors = [threading.Thread(target=collect) for _ in range(2)]
+    for thread in (drainer, *collectors):
+        thread.start()
+    for thread in collectors:
+        thread.join()
+    done.set()
+    drainer.join()
+    probe.stop()
+    made = sum(count.collections for count in probe.counts()) - before
+    assert drained[0] + len(probe.drain()) + probe.dropped_count == made
+    assert 5_000 <= made <= 10_000  # two that meet are one collection

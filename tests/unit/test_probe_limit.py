@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from probe_trees import MEMINFO, V1_MOUNT, V2_MOUNT, Tree, limits, make_tree, v1, v2
+from probe_trees import MEMINFO, V1_MOUNT, V2_MOUNT, Tree, limits, make_tree, open_fds, v1, v2
 
 from amm_exporter.errors import ProbeError
 from amm_exporter.model import Limit
@@ -321,13 +320,13 @@ def test_a_machine_without_readable_ram_still_has_its_other_limits(tmp_path: Pat
 
 
 def test_every_descriptor_is_given_back(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     limit_probe = v2_probe(tmp_path, {"pod": v2() | {"app": v2(maximum=5000)}}, path="/pod/app")
     limit_probe.cgroup()
     limit_probe.host()
-    assert len(os.listdir("/proc/self/fd")) > before
+    assert open_fds() > before
     limit_probe.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before
     assert limit_probe.read()[0].size_bytes == 5000, "and it can be used again"
     limit_probe.close()
 

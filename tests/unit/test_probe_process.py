@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from probe_trees import make_tree, process, stat_line
+from probe_trees import make_tree, open_fds, process, stat_line
 
 from amm_exporter.errors import ProbeError
 from amm_exporter.probes.process import MOST_KEPT_FILES, HighWaterMark, ProcessProbe, TreeProbe
@@ -200,12 +200,12 @@ def test_a_large_tree_is_read_whole_and_holds_a_bounded_number_of_descriptors(tm
     count = MOST_KEPT_FILES + 20
     proc = make_tree(tmp_path, {"10": process(10)} | {str(pid): process(pid, 10) for pid in range(11, 11 + count)})
     probe = TreeProbe(10, proc=proc)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     for _ in range(3):
         assert len(probe.read().processes) == 1 + count
-    assert len(os.listdir("/proc/self/fd")) <= before + MOST_KEPT_FILES + 2
+    assert open_fds() <= before + MOST_KEPT_FILES + 2
     probe.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before
 
 
 def test_garbage_in_stat_is_told_once(tmp_path: Path) -> None:

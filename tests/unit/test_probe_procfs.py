@@ -6,13 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from probe_trees import open_fds
 
 from amm_exporter.errors import ProbeError
 from amm_exporter.probes.procfs import KeptFile, keyed_number, kib_field, parse_stat
-
-
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_kept_file_tells_what_stands_there_now(tmp_path: Path) -> None:
