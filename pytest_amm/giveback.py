@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import inspect
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -23,7 +24,9 @@ def give_back(config: pytest.Config, error: BaseException | None) -> None:
         for frame in _frames(error):
             with contextlib.suppress(RuntimeError):  # still running: a frame of pytest itself
                 frame.clear()
-                _ = frame.f_locals
+                local = frame.f_locals
+                if frame.f_code.co_flags & inspect.CO_OPTIMIZED and isinstance(local, dict):
+                    local.clear()  # a function's snapshot: what exec() put there stays otherwise
     gc.collect()
     trim()
 

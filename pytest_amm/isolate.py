@@ -6,8 +6,8 @@ that existed before the fork stay with the parent and are not torn down by the c
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import signal
 import sys
 import warnings
@@ -58,8 +58,8 @@ class Isolation:
         try:
             with os.fdopen(answer, "rb") as file:
                 file.seek(0)
-                reports = json.loads(file.read() or b"null")
-        except ValueError:
+                reports = pickle.loads(file.read())
+        except (EOFError, pickle.UnpicklingError):  # it ended before, or while, it wrote
             reports = None
         if reports is None:
             return self._lost(item, os.waitstatus_to_exitcode(status))
@@ -76,7 +76,7 @@ class Isolation:
             hook = item.config.hook
             data = [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
             with os.fdopen(os.dup(answer), "wb") as file:
-                file.write(json.dumps(data, default=str).encode())
+                file.write(pickle.dumps(data))
             code = 0
         finally:
             sys.stdout.flush()
