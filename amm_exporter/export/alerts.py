@@ -4,6 +4,8 @@ that no policy has. A page in runbooks/ stands beside every name.
 
 from __future__ import annotations
 
+import math
+
 from amm_exporter.export import recording
 from amm_exporter.export.promql import Alert, Group, Pace, fold, of_group, series
 from amm_exporter.policy import Policy
@@ -236,9 +238,9 @@ def _happened(counter: str, pace: Pace, *labels: str) -> str:
 
 
 def _exporter(policy: Policy, pace: Pace) -> tuple[Alert, ...]:
+    patience = math.ceil(max(pace.seconds(STALL_SECONDS), 10 * policy.interval_seconds))
     stamp = fold("max", series("amm.last_sample.timestamp"))
-    moved = fold("max", f"changes({series('amm.last_sample.timestamp')}[{pace(60)}])")
-    patience = max(STALL_SECONDS, 10 * policy.interval_seconds) / pace.speed
+    moved = fold("max", f"changes({series('amm.last_sample.timestamp')}[{Pace()(patience)}])")
     return (
         Alert(
             name="AmmTargetDown",
@@ -251,7 +253,7 @@ def _exporter(policy: Policy, pace: Pace) -> tuple[Alert, ...]:
         Alert(
             name="AmmSamplerStalled",
             # `unless it moved` keeps a clock that differs from the server's from raising this
-            expr=f"time() - {stamp} > {patience:g}\nunless\n{moved} > 0",
+            expr=f"time() - {stamp} > {patience}\nunless\n{moved} > 0",
             severity=WARNING,
             wait=pace(60),
             summary="The memory sampler has stopped although the process still answers.",
