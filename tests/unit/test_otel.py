@@ -6,6 +6,7 @@ import gc
 import re
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -35,6 +36,7 @@ from amm_exporter.model import (
 )
 from amm_exporter.policy import load_policy
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats
+from amm_exporter.probes.objects import Census, TypeCount
 from amm_exporter.units import GIB, MIB
 
 MAX_SERIES = 120
@@ -77,6 +79,7 @@ amm_memory_tier_transitions_total counter
 amm_memory_tree_processes gauge
 amm_memory_usage_bytes gauge
 amm_memory_usage_ratio gauge
+amm_objects gauge
 amm_plan_value gauge
 amm_pool_objects gauge
 amm_pool_requests_total counter
@@ -227,7 +230,9 @@ def test_every_observer_has_a_row() -> None:
 
 def shown(instruments: Instruments, governor: Governor, reader: AMMMetricReader) -> str:
     """A page after a full collection of each generation was recorded."""
-    instruments.show(governor, self_bytes=5)
+    count = TypeCount(name="app.Order", count=7, size_bytes=700, error_count=0)
+    census = Census(types=(count,), growth=(), objects_count=9, sampled_ratio=1.0, seconds=0.05)
+    instruments.show(governor, self_bytes=5, desk=SimpleNamespace(census=census))  # type: ignore[arg-type]
     assert governor.gc is not None
     governor.gc.start()
     for generation in range(3):

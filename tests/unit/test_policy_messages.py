@@ -22,13 +22,13 @@ ALL_VARIABLES = (
     "AMM_LIMIT, AMM_SIGNAL, AMM_BUDGET, AMM_TARGET, AMM_TIERS_MODERATE, AMM_TIERS_HIGH, "
     "AMM_TIERS_SEVERE, AMM_TIERS_CRITICAL, AMM_HYSTERESIS, AMM_INTERVAL, AMM_PLAN, "
     "AMM_ACTIONS_MODERATE, AMM_ACTIONS_HIGH, AMM_ACTIONS_SEVERE, AMM_ACTIONS_CRITICAL, "
-    "AMM_LEAK_WINDOW, AMM_LEAK_CONFIDENCE, AMM_LEAK_MIN_SLOPE, AMM_GC_PROFILE, "
+    "AMM_LEAK_WINDOW, AMM_LEAK_CONFIDENCE, AMM_LEAK_MIN_SLOPE, AMM_EVIDENCE_DIRECTORY, AMM_EVIDENCE_CENSUS, AMM_GC_PROFILE, "
     "AMM_ANOMALY_DEVIATIONS, AMM_ANOMALY_FLOOR, AMM_ANOMALY_CEILING"
 )
 ALL_KEYS = (
     "limit, signal, budget, target, tiers.moderate, tiers.high, tiers.severe, tiers.critical, "
     "hysteresis, interval, plan, actions.moderate, actions.high, actions.severe, actions.critical, "
-    "leak.window, leak.confidence, leak.min_slope, gc.profile, anomaly.deviations, anomaly.floor, "
+    "leak.window, leak.confidence, leak.min_slope, evidence.directory, evidence.census, gc.profile, anomaly.deviations, anomaly.floor, "
     "anomaly.ceiling"
 )
 FACTORS = "a number above zero, as 4 or 1.1"
@@ -129,7 +129,10 @@ FILES = [
         "leak: {confidence: 40%}",
         "leak.confidence: got '40%'; expected a confidence above 50% and below 100%, as '99%' or 0.99",
     ),
-    ("leak: {confidence: 1}", "leak.confidence: got 1; expected a confidence above 50% and below 100%, as '99%' or 0.99"),
+    (
+        "leak: {confidence: 1}",
+        "leak.confidence: got 1; expected a confidence above 50% and below 100%, as '99%' or 0.99",
+    ),
     ("leak: {confidence: x}", "leak.confidence: got 'x'; expected a ratio such as '85%' or 0.85"),
     (
         "leak: {min_slope: 1MB}",
