@@ -166,7 +166,7 @@ class LeakDetector:
 
     def _lead(self, finding: Finding, samples: int, *, slowing: bool) -> float:
         """By how much the odds exceed what is asked; -inf for a look that never came to a contest."""
-        if finding.odds is None or self._is_slow(finding):
+        if finding.odds is None or self._is_slow(finding) or self._is_settling(finding):
             return -math.inf
         asked = ODDS_FRESH if finding.fresh else ODDS_SLOWING if slowing else ODDS_OLD
         return finding.odds - asked - self._extra_odds - EARLY_ODDS * max(0.0, EARLY_SAMPLES / samples - 1.0)
@@ -175,6 +175,9 @@ class LeakDetector:
         settings = self.settings
         lasted = self._last_time - finding.onset_seconds
         return finding.slope < settings.min_slope and lasted < settings.slow_after_seconds
+
+    def _is_settling(self, finding: Finding) -> bool:
+        return not finding.fresh and self._last_time - self._first_time < self.settings.settle_seconds
 
     def _turn(self, lead: float, finding: Finding | None) -> None:
         self._sum = min(MOST, max(0.0, self._sum + lead))

@@ -24,6 +24,8 @@ class LeakSettings:
         confidence: of the verdict and of the bounds on the slope.
         min_slope: bytes per second. Slower growth is not called a leak until it has lasted `slow_after_seconds`.
         slow_after_seconds: inf ignores growth below `min_slope` for ever.
+        settle_seconds: growth that began with the record is not called a leak before it has lasted so long: programs
+            load what they will keep when they start.
         min_growth_bytes: what the growth must have added up to.
         min_growth_ratio: the same as a share of the level.
     """
@@ -32,13 +34,14 @@ class LeakSettings:
     confidence: float = 0.99
     min_slope: float = MIB / 3600
     slow_after_seconds: float = 3 * 3600.0
+    settle_seconds: float = 25.0
     min_growth_bytes: float = float(MIB)
     min_growth_ratio: float = 0.01
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1.0:
             raise ValueError(f"confidence is {self.confidence!r}; expected a ratio from 0.5 to below 1")
-        for name in ("min_slope", "slow_after_seconds", "min_growth_bytes", "min_growth_ratio"):
+        for name in ("min_slope", "slow_after_seconds", "settle_seconds", "min_growth_bytes", "min_growth_ratio"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected zero or more")
         if self.window_seconds is not None and not self.window_seconds > 0.0:
