@@ -13,9 +13,11 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 
 from amm_exporter import __version__
 from amm_exporter.control.governor import Governor
+from amm_exporter.export.history import History
 from amm_exporter.export.names import COUNTER, HISTOGRAM, METRICS, PAUSE_BUCKETS_SECONDS, UPDOWN, Metric
 from amm_exporter.export.observers import OBSERVERS, Observer
 from amm_exporter.export.source import Source
+from amm_exporter.model import Sample, Tier
 
 SCOPE_NAME = "amm_exporter"
 
@@ -28,6 +30,7 @@ class Instruments:
     def __init__(self, provider: MeterProvider) -> None:
         meter = provider.get_meter(SCOPE_NAME, __version__)
         self._source: Source | None = None
+        self.history = History()
         self._undo: Callable[[], None] | None = None
         for name, observer in OBSERVERS.items():
             _create(meter, METRICS[name], self._callback(observer))
@@ -46,7 +49,8 @@ class Instruments:
             _forget(self._pauses)
             return
         source = self._source = Source(governor, self_bytes)
-        self._undo = governor.subscribe(lambda *_: self._drain(source))
+        self.history = History()
+        self._undo = governor.subscribe(lambda sample, tier: self._take(source, sample, tier))
 
     def _callback(self, observer: Observer) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
@@ -57,6 +61,10 @@ class Instruments:
 
         return observe
 
+    def _take(self, source: Source, sample: Sample, tier: Tier) -> None:
+        self._drain(source)
+        self.history.add(sample, tier)
+
     def _drain(self, source: Source) -> None:
         if source.governor.gc is not None:
             with source.lock:
@@ -64,6 +72,7 @@ class Instruments:
                     self._pauses.record(pause.seconds, {"generation": pause.generation})
 
     def after_fork_in_child(self) -> None:
+        self.history = History()
         if self._source is not None:
             self._source.after_fork_in_child()
 
@@ -71,6 +80,11 @@ class Instruments:
 # A provider returns the instruments it already has, with the callbacks of the first call, when they are created again.
 # So there is one Instruments for each provider, for as long as the provider lives.
 _INSTRUMENTS: weakref.WeakKeyDictionary[object, Instruments] = weakref.WeakKeyDictionary()
+
+
+def running_history() -> History | None:
+    """What the governor that runs in this process has seen since it started; None where none runs."""
+    return next((one.history for one in tuple(_INSTRUMENTS.values()) if one.shown is not None), None)
 
 
 class _Global:

@@ -16,7 +16,9 @@ from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import COUNTER, Family, negotiate, render
 from amm_exporter.export.forks import begin_anew, follow_forks, ignore_forks, observables
+from amm_exporter.export.history import History
 from amm_exporter.export.node import Node
+from amm_exporter.export.page import page_routes
 from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT
 from amm_exporter.export.translate import Translator, family_name
 
@@ -91,7 +93,8 @@ class AMMMetricReader(MetricReader):
 
     def _serve(self, environ: Mapping[str, str], host: str | None, port: int | None) -> None:
         try:
-            node = Node(*address_from(environ, host, port), self.families, inherit=self._begin_anew)
+            routes = page_routes(lambda: node.families(), _history)
+            node = Node(*address_from(environ, host, port), self.families, inherit=self._begin_anew, routes=routes)
             node.start()
         except AMMError as error:
             log.error("metrics are not served: %s", error)
@@ -105,6 +108,13 @@ class AMMMetricReader(MetricReader):
             return frozenset()
         begin_anew(consumer, self)
         return frozenset(family_name(name, unit, COUNTER) for name, unit in observables(consumer))
+
+
+def _history() -> History | None:
+    # Not at the top: a program may serve its metrics by this reader without a governor, and without paying for one.
+    from amm_exporter.export.otel import running_history
+
+    return running_history()
 
 
 def address_from(environ: Mapping[str, str], host: str | None = None, port: int | None = None) -> tuple[str, int]:

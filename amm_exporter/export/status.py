@@ -1,0 +1,179 @@
+"""What the page and `/api/v1/status.json` say, worked out from the metrics themselves. Pure.
+
+So the page can show nothing that a scrape does not, and works for a family of processes and a process seen from outside
+alike. Names and fields of the JSON are public.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from amm_exporter.export.exposition import Buckets, Family, Value
+from amm_exporter.export.group import WORKER_LABEL
+from amm_exporter.export.history import History
+from amm_exporter.export.names import GROUP_METRICS, METRICS
+from amm_exporter.model import Tier
+
+Series = list[tuple[dict[str, str], Value]]
+
+
+class Facts:
+    """Look-up by OpenTelemetry name and attributes, in the series of one process."""
+
+    def __init__(self, families: Iterable[Family], pid: str = "") -> None:
+        self._families = {family.name: family for family in families}
+        self._pid = pid
+
+    def series(self, name: str, /, **labels: str) -> Series:
+        metric = METRICS.get(name) or GROUP_METRICS[name]
+        family = self._families.get(metric.prometheus.removesuffix("_total"))
+        found = [(dict(key), value) for key, value in family.series.items()] if family else []
+        return [
+            (own, value)
+            for own, value in found
+            if own.get(WORKER_LABEL, self._pid) == self._pid and labels.items() <= own.items()
+        ]
+
+    def one(self, name: str, /, **labels: str) -> float | None:
+        """The value, None where it is absent or no finite number (JSON has no other)."""
+        found = [value for _, value in self.series(name, **labels) if not isinstance(value, Buckets)]
+        return found[0] if found and math.isfinite(found[0]) else None
+
+    def by(self, name: str, label: str, /, **labels: str) -> dict[str, float]:
+        """Values by one label."""
+        return {
+            own[label]: value
+            for own, value in self.series(name, **labels)
+            if label in own and not isinstance(value, Buckets) and math.isfinite(value)
+        }
+
+
+def status(
+    families: list[Family], *, pid: int, now_unix_seconds: float, version: str, history: History | None = None
+) -> dict[str, Any]:
+    """The document of `/api/v1/status.json`: bytes, seconds, ratios 0 to 1, None where nothing is known."""
+    pids = _pids(families)
+    facts = Facts(families, str(pid) if pids else "")
+    return {
+        "amm_version": version,
+        "unix_seconds": now_unix_seconds,
+        "pid": pid,
+        "service": _service(families),
+        "uptime_seconds": facts.one("process.uptime"),
+        **_memory(facts),
+        "growth": [_growth(facts, series) for series in facts.by("amm.leak.slope", "series")],
+        "gc": _gc(facts),
+        "caches": [_cache(facts, name) for name in facts.by("amm.cache.entries", "name")],
+        "pools": [_pool(facts, name) for name in facts.by("amm.pool.objects", "name")],
+        "settings": facts.by("amm.plan.value", "setting"),
+        "self": _self(facts),
+        "workers": [_worker(Facts(families, worker), worker) for worker in pids],
+        "group_bytes": Facts(families).one("amm.group.memory.usage"),
+        "events": _events(history),
+        "history": dict(history.columns()) if history else {},
+    }
+
+
+def _pids(families: list[Family]) -> list[str]:
+    family = next((one for one in families if one.name == "amm_group_snapshot_age_seconds"), None)
+    pids = [dict(labels).get(WORKER_LABEL, "") for labels in family.series] if family else []
+    return sorted(pids, key=int) if len(pids) > 1 else []
+
+
+def _service(families: list[Family]) -> str | None:
+    target = next((one for one in families if one.name == "target"), None)
+    return next((dict(labels).get("service_name") for labels in target.series), None) if target else None
+
+
+def _memory(facts: Facts) -> dict[str, Any]:
+    tier = facts.one("amm.memory.tier")
+    return {
+        "tier": None if tier is None else Tier(int(tier)).label,
+        "usage_ratio": facts.by("amm.memory.usage_ratio", "scope"),
+        "usage_bytes": facts.by("amm.memory.usage", "scope"),
+        "thresholds": facts.by("amm.memory.tier.threshold_ratio", "tier"),
+        "tier_seconds": facts.by("amm.memory.tier.time", "tier"),
+        "limits_bytes": facts.by("amm.memory.limit", "source"),
+        "rss_bytes": facts.one("process.memory.usage"),
+        "peak_bytes": facts.one("amm.memory.peak"),
+        "swap_bytes": facts.one("amm.memory.swap"),
+        "headroom_bytes": facts.one("amm.memory.headroom"),
+        "exhaustion_seconds": facts.one("amm.memory.exhaustion"),
+    }
+
+
+def _growth(facts: Facts, series: str) -> dict[str, Any]:
+    return {
+        "series": series,
+        "leaking": bool(facts.one("amm.leak.detected", series=series)),
+        "slope": facts.one("amm.leak.slope", series=series),
+        "lower": facts.one("amm.leak.slope.lower", series=series),
+        "upper": facts.one("amm.leak.slope.upper", series=series),
+        "threshold": facts.one("amm.leak.slope.threshold", series=series),
+    }
+
+
+def _gc(facts: Facts) -> list[dict[str, Any]]:
+    longest = facts.by("amm.gc.pause.max", "generation")
+    rows = []
+    for labels, value in facts.series("amm.gc.pause.duration"):
+        if isinstance(value, Buckets):
+            generation = labels.get("generation", "")
+            row = {"generation": generation, "count": sum(value.counts), "seconds": value.sum}
+            buckets = {"bounds": list(value.bounds), "counts": list(value.counts)}
+            rows.append({**row, "longest_seconds": longest.get(generation), **buckets})
+    return sorted(rows, key=lambda row: str(row["generation"]))
+
+
+def _cache(facts: Facts, name: str) -> dict[str, Any]:
+    requests = facts.by("amm.cache.requests", "result", name=name)
+    return {
+        "name": name,
+        "hits": requests.get("hit"),
+        "misses": requests.get("miss"),
+        "hit_ratio": facts.one("amm.cache.hit_ratio", name=name),
+        "entries": facts.one("amm.cache.entries", name=name),
+        "bytes": facts.one("amm.cache.size", name=name),
+        "evictions": facts.one("amm.cache.evictions", name=name),
+    }
+
+
+def _pool(facts: Facts, name: str) -> dict[str, Any]:
+    states: Mapping[str, float] = facts.by("amm.pool.objects", "state", name=name)
+    requests: Mapping[str, float] = facts.by("amm.pool.requests", "result", name=name)
+    return {"name": name, **states, **{f"{result}s": count for result, count in requests.items()}}
+
+
+def _self(facts: Facts) -> dict[str, Any]:
+    return {
+        "cpu_seconds": facts.one("amm.self.cpu.time"),
+        "bytes": facts.one("amm.self.memory"),
+        "lateness_seconds": facts.one("amm.sampler.lateness"),
+        "failed_probes": sorted(name for name, works in facts.by("amm.probe.success", "probe").items() if not works),
+    }
+
+
+def _worker(facts: Facts, pid: str) -> dict[str, Any]:
+    tier = facts.one("amm.memory.tier")
+    return {
+        "pid": int(pid),
+        "rss_bytes": facts.one("process.memory.usage"),
+        "peak_bytes": facts.one("amm.memory.peak"),
+        "tier": None if tier is None else Tier(int(tier)).label,
+        "leaking": any(facts.by("amm.leak.detected", "series").values()),
+        "age_seconds": facts.one("amm.group.snapshot.age"),
+    }
+
+
+def _events(history: History | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "unix_seconds": event.unix_seconds,
+            "from": event.previous.label,
+            "to": event.tier.label,
+            "usage_ratio": None if event.ratio is None or not math.isfinite(event.ratio) else event.ratio,
+        }
+        for event in (history.events() if history else [])
+    ]

@@ -1,0 +1,207 @@
+"""The page and its JSON: what they say, that they say it safely, and the history behind the charts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+
+from amm_exporter.export.exposition import Buckets, Family
+from amm_exporter.export.history import CAPACITY, History
+from amm_exporter.export.http import Request
+from amm_exporter.export.names import METRICS
+from amm_exporter.export.numbers import numbers
+from amm_exporter.export.page import page, page_routes
+from amm_exporter.export.status import status
+from amm_exporter.model import Limit, ProcessMemory, Reading, Sample, Tier
+
+
+def family(name: str, *series: tuple[dict[str, str], object]) -> Family:
+    metric = METRICS[name]
+    rows = {tuple(sorted(labels.items())): value for labels, value in series}
+    return Family(metric.prometheus.removesuffix("_total"), metric.kind, "", "", rows)
+
+
+FAMILIES = [
+    Family("target", "info", series={(("service_name", "shop"),): 1}),
+    family("process.memory.usage", ({}, 300 * 1024**2)),
+    family("process.uptime", ({}, 90.0)),
+    family("amm.memory.tier", ({}, 2)),
+    family("amm.memory.usage_ratio", ({"scope": "process"}, 0.75), ({"scope": "host"}, 0.1)),
+    family("amm.memory.usage", ({"scope": "process"}, 300 * 1024**2)),
+    family("amm.memory.tier.threshold_ratio", ({"tier": "moderate"}, 0.6), ({"tier": "high"}, 0.7)),
+    family("amm.memory.limit", ({"source": "ram"}, 24 * 1024**3), ({"source": "policy"}, 400 * 1024**2)),
+    family("amm.memory.headroom", ({}, 100 * 1024**2)),
+    family("amm.leak.slope", ({"series": "rss"}, 2048.0)),
+    family("amm.leak.slope.lower", ({"series": "rss"}, 1024.0)),
+    family("amm.leak.slope.upper", ({"series": "rss"}, 4096.0)),
+    family("amm.leak.slope.threshold", ({"series": "rss"}, 300.0)),
+    family("amm.leak.detected", ({"series": "rss"}, 1)),
+    family("amm.gc.pause.duration", ({"generation": "2"}, Buckets((0.1, 1.0), (5, 1, 0), 1.25))),
+    family("amm.gc.pause.max", ({"generation": "2"}, 0.8)),
+    family("amm.cache.entries", ({"name": "prices"}, 12)),
+    family(
+        "amm.cache.requests", ({"name": "prices", "result": "hit"}, 1000), ({"name": "prices", "result": "miss"}, 50)
+    ),
+    family("amm.cache.hit_ratio", ({"name": "prices"}, 0.952)),
+    family("amm.plan.value", ({"setting": "batch_size"}, 250)),
+    family("amm.self.cpu.time", ({}, 0.09)),
+    family("amm.probe.success", ({"probe": "pressure"}, 0), ({"probe": "process"}, 1)),
+]
+
+
+def document(families=FAMILIES, history=None):
+    return status(families, pid=7, now_unix_seconds=1000.0, version="1", history=history)
+
+
+def sample(at: float, rss: int = 100, ratio: float = 0.5) -> Sample:
+    limit = 1000
+    return Sample(
+        t_seconds=at,
+        unix_seconds=at,
+        process=ProcessMemory(pid=1, rss_bytes=rss, virtual_bytes=0),
+        readings=(Reading(scope="process", used_bytes=int(ratio * limit), limit_bytes=limit),),
+        limit=Limit(source="policy", size_bytes=limit),
+    )
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+def test_the_json_says_what_the_metrics_say():
+    said = document()
+    assert (said["tier"], said["service"], said["rss_bytes"]) == ("high", "shop", 300 * 1024**2)
+    assert said["growth"] == [
+        {"series": "rss", "leaking": True, "slope": 2048.0, "lower": 1024.0, "upper": 4096.0, "threshold": 300.0}
+    ]
+    assert said["caches"][0]["misses"] == 50
+    assert said["gc"][0]["count"] == 6
+    assert said["self"]["failed_probes"] == ["pressure"]
+
+
+def test_every_number_is_readable_without_javascript():
+    text = text_of(numbers(document()))
+    memory = ["shop", "high", "300 MiB", "400 MiB", "from policy", "100 MiB", "75%", "moderate 60%"]
+    rest = ["leak", "7 MiB/h", "3.5 MiB/h to 14.1 MiB/h", "prices", "95.2%", "1,000", "batch_size", "800ms", "pressure"]
+    assert [said for said in memory + rest if said not in text] == []
+
+
+def test_nothing_known_is_a_page_all_the_same():
+    text = text_of(numbers(document([])))
+    assert "unknown" in text
+    assert "None" not in text
+    assert "nan" not in text.lower()
+
+
+def test_numbers_that_json_lacks_become_none():
+    said = document(
+        [family("amm.memory.headroom", ({}, math.inf)), family("amm.memory.usage_ratio", ({"scope": "x"}, math.nan))]
+    )
+    assert (said["headroom_bytes"], said["usage_ratio"]) == (None, {})
+
+
+def test_names_from_the_program_cannot_become_markup():
+    name = "<script>alert(1)</script>"
+    hostile = [
+        Family("target", "info", series={(("service_name", name),): 1}),
+        family("amm.cache.entries", ({"name": name}, 1)),
+        family("amm.plan.value", ({"setting": name}, 1)),
+        family("amm.leak.slope", ({"series": name}, 1.0)),
+    ]
+    assert "<script>alert" not in page(document(hostile), "n")
+    assert numbers(document(hostile)).count("&lt;script&gt;") == 4
+
+
+def test_a_family_of_processes_is_a_table_of_them():
+    def each(name: str, *values: float) -> Family:
+        return family(name, *[({"process_pid": str(pid)}, value) for pid, value in enumerate(values, start=7)])
+
+    age = Family(
+        "amm_group_snapshot_age_seconds", "gauge", series={(("process_pid", str(pid)),): 0.0 for pid in (7, 8)}
+    )
+    said = document([each("process.memory.usage", 100, 200), each("amm.memory.tier", 0, 4), age])
+    assert [(worker["pid"], worker["rss_bytes"], worker["tier"]) for worker in said["workers"]] == [
+        (7, 100, "normal"),
+        (8, 200, "critical"),
+    ]
+    assert said["rss_bytes"] == 100
+
+
+def routes(families=FAMILIES):
+    return page_routes(lambda: families, lambda: None)
+
+
+def asked(path: str):
+    return routes()[path](Request(method="GET", path=path, headers={}, keep_alive=False))
+
+
+def test_the_page_is_one_document_of_at_most_100_kb_that_needs_no_other_host():
+    body = asked("/").body.decode()
+    assert len(body) <= 100_000
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", body)
+    assert not re.search(r"url\((?!data:)", body)
+
+
+def test_only_the_pages_own_scripts_may_run():
+    response = asked("/")
+    policy = response.headers["Content-Security-Policy"]
+    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)[1]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.body.decode().count(f'<script nonce="{nonce}">') == response.body.decode().count("<script") == 2
+    assert asked("/").headers["Content-Security-Policy"] != policy
+    assert " style=" not in response.body.decode().replace("el.style=", "")
+
+
+def test_the_licence_of_what_is_vendored_is_there():
+    body = asked("/").body.decode()
+    assert "leeoniya/uPlot (v1.6.32)" in body
+
+
+def test_status_json_is_strict_json():
+    response = asked("/api/v1/status.json")
+    assert response.content_type == "application/json"
+    assert json.loads(response.body, parse_constant=pytest.fail)["tier"] == "high"
+
+
+# -- history
+
+
+def test_history_is_bounded_and_keeps_the_peak_and_the_whole_span():
+    history = History(capacity=100)
+    for second in range(10_000):
+        history.add(sample(float(second), rss=5_000 if second == 1234 else 100), Tier.NORMAL)
+    columns = history.columns()
+    assert 50 <= len(columns["t"]) <= 100
+    assert max(columns["rss"]) == 5_000
+    assert columns["t"][0] == 0
+    assert columns["t"][-1] > 9_700
+
+
+def test_columns_are_equally_long_at_every_moment():
+    history = History(capacity=10)
+    for second in range(200):
+        history.add(sample(float(second)), Tier.NORMAL)
+        assert len({len(column) for column in history.columns().values()}) == 1
+
+
+def test_what_was_not_known_is_none_in_the_history():
+    history = History()
+    history.add(Sample(t_seconds=0.0, unix_seconds=1.0, process=None, readings=()), Tier.NORMAL)
+    assert history.columns() == {"t": [1.0], "rss": [None], "ratio": [None], "limit": [None], "tier": [0.0]}
+
+
+def test_changes_of_tier_are_events_and_the_oldest_are_forgotten():
+    history = History()
+    for second in range(200):
+        history.add(sample(float(second), ratio=0.7), Tier.HIGH if second % 2 else Tier.NORMAL)
+    events = document(history=history)["events"]
+    assert len(events) == 50
+    assert events[-1] == {"unix_seconds": 199.0, "from": "normal", "to": "high", "usage_ratio": 0.7}
+
+
+def test_a_full_history_takes_little_memory():
+    assert CAPACITY * 5 * 8 < 64 * 1024
