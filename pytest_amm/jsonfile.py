@@ -11,8 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
-
+from amm_exporter.errors import AMMError
 from amm_exporter.units import MIB
 
 SCHEMA = "amm-pytest/1"
@@ -55,16 +54,20 @@ class JsonReport:
         return at + len(text)
 
 
-def read_report(path: str) -> dict[str, Any]:
-    """A report of `JsonReport`. Raises pytest.UsageError with one line when the file is none."""
+class ReportError(AMMError, ValueError):
+    """A file that is no JSON report of this plugin."""
+
+
+def load(path: str) -> dict[str, Any]:
+    """A report of `JsonReport`. Raises ReportError with one line when the file is none."""
     name = os.path.basename(path)
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
     except (OSError, ValueError) as error:
-        raise pytest.UsageError(f"{name}: not a JSON report of --amm-json ({error})") from None
+        raise ReportError(f"{name}: not a JSON report of --amm-json ({error})") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise pytest.UsageError(f"{name}: not a JSON report of --amm-json (no schema {SCHEMA!r})")
+        raise ReportError(f"{name}: not a JSON report of --amm-json (no schema {SCHEMA!r})")
     return document
 
 

@@ -24,6 +24,9 @@ from pytest_amm.settings import Settings
 RECORD_ATTRIBUTE = "amm_record"
 """Where the teardown report of a test carries its record, as plain data."""
 
+_HELD_BYTES = 8 << 20
+"""A failed test that holds less than this is left as it is: a full collection costs more than it frees."""
+
 
 class TestMeasure:
     """What is known of one test while it runs."""
@@ -122,11 +125,15 @@ class Measurer:
         breach = measure.breach
         if breach is not None and breach.phase == report.when:
             self._tell(report, item, measure, breach)
+        if report.failed and (breach is not None or self._holds_much(measure)):
             give_back(item.config, call.excinfo.value if call.excinfo else None)
         if report.outcome != "passed" and measure.outcome != "failed":
             measure.outcome = report.outcome
         if report.when == "teardown":
-            setattr(report, RECORD_ATTRIBUTE, pack(self._record(item, measure)))
+            record = self._record(item, measure)
+            setattr(report, RECORD_ATTRIBUTE, pack(record))
+            if item.config.getoption("xmlpath", None):
+                report.user_properties += junit_properties(record)
             del item.stash[MEASURE]
         return report
 
@@ -160,6 +167,10 @@ class Measurer:
                 session_budget_bytes=self._settings.budget_bytes,
                 test_budget=measure.budget,
             )
+
+    def _holds_much(self, measure: TestMeasure) -> bool:
+        """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
+        return bool(measure.phases) and measure.phases[-1].end_bytes - measure.start_bytes > _HELD_BYTES
 
     def _refused(self, measure: TestMeasure, error: BaseException, phase: str) -> Breach | None:
         """The breach of a test whose allocation was refused by a limit set beforehand."""
@@ -198,6 +209,18 @@ class Measurer:
             breach=measure.breach,
             budget_bytes=measure.budget.size_bytes if measure.budget else None,
         )
+
+
+def junit_properties(record: Record) -> list[tuple[str, object]]:
+    """What stands as properties of the test case in a JUnit file."""
+    figures: list[tuple[str, object]] = [
+        ("amm_peak_bytes", record.peak_bytes),
+        ("amm_growth_bytes", record.growth_bytes),
+        ("amm_kept_bytes", record.kept_bytes),
+    ]
+    if record.breach:
+        figures.append(("amm_breach", failure.headline(record.breach)))
+    return figures
 
 
 def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0, ended: float | None = None) -> Breach:

@@ -28,7 +28,6 @@ class Pursuit:
     generation: int
     scope: str
     budget_bytes: int
-    ceiling_bytes: int
     started: float
     used_bytes: int
     rungs: int = 0
@@ -58,10 +57,13 @@ def next_action(
     answered: bool,
     signalable: bool,
     child_to_blame: bool,
+    endangers: bool,
 ) -> str | None:
     """`signal`, `limit`, `child` (kill the child that grew), `kill`, or None to wait.
 
-    Call it only while the generation is armed; the end of the test ends the pursuit.
+    Call it only while the generation is armed; the end of the test ends the pursuit. `endangers` says that the process
+    is past the ceiling of the session budget or of the machine: a test that is over its own budget alone is never worth
+    a session.
     """
     since = now - pursuit.stepped
     over = used_bytes > pursuit.budget_bytes
@@ -76,7 +78,7 @@ def next_action(
         if grown_bytes > QUICK_GROWTH_BYTES or (not answered and since > ANSWER_SECONDS and over):
             return "limit"
         return None
-    if over and (used_bytes > pursuit.ceiling_bytes or now - pursuit.started > PATIENCE_SECONDS):
+    if endangers or (over and pursuit.scope != "test" and now - pursuit.started > PATIENCE_SECONDS):
         return "kill"
     if signalable and since > AGAIN_SECONDS and (grown_bytes > 0 or not answered or since > 1.0) and over:
         return "signal"

@@ -10,19 +10,24 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amm_exporter import __version__
 from pytest_amm import failure, terminal
+from pytest_amm.annotations import annotation
 from pytest_amm.board import RUNG_KILL, Board
-from pytest_amm.jsonfile import JsonReport, summary
+from pytest_amm.compare import Change, compare, lines, regressions
+from pytest_amm.jsonfile import JsonReport, ReportError, load, summary
 from pytest_amm.measure import breach_of, packed_record_of
+from pytest_amm.page import page
 from pytest_amm.records import killed_record, pack, to_data, unpack
 from pytest_amm.settings import Settings
 
 _MESSAGE_CHARACTERS = 8000
+"""How much of a failure's text the reports keep, from its end."""
 KILLED = "nothing softer ended it in time, so its process was killed"
 
 
@@ -34,13 +39,17 @@ class Reporter:
         self._settings = settings
         self._packed: list[Sequence[Any]] = []
         self._messages: dict[str, str] = {}
+        self._keeps_messages = bool(journal or settings.html_path)
         self.board: Board | None = None
         self.journal = journal
-        self._json = JsonReport(journal, self._session()) if journal else None
+        self._session = session_facts(settings)
+        self._json = JsonReport(journal, self._session) if journal else None
+        self._bases = _load(settings.compare_paths)
+        self._changes: list[Change] | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self._json and report.failed:
+        if self._keeps_messages and report.failed:
             self._messages[report.nodeid] = report.longreprtext[-_MESSAGE_CHARACTERS:]
         if report.when == "teardown":
             packed = packed_record_of(report)
@@ -68,28 +77,47 @@ class Reporter:
                 report.longrepr = f"{failure.headline(breach)}\n{text}"
                 self._packed.append(pack(killed_record(crashitem, breach)))
 
-    def pytest_sessionfinish(self) -> None:
-        if self._json and self.journal == self._settings.json_path:
-            tests = [self._data(packed) for packed in self._packed]
-            self._json.complete(tests, summary=summary(tests, self._settings.budget_bytes))
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        settings = self._settings
+        if not (settings.json_path or settings.html_path or settings.compare_paths):
+            return
+        tests = [self._data(packed) for packed in self._packed]
+        figures = summary(tests, settings.budget_bytes)
+        if settings.html_path:
+            document = {"session": self._session, "summary": figures, "tests": tests}
+            Path(settings.html_path).write_text(page(document, self._points()), encoding="utf-8")
+        if self._json and settings.json_path:
+            self._json.complete(tests, summary=figures, timeline=self._points())
+        if self._bases:
+            self._changes = compare(self._bases, tests)
+            ratio = settings.fail_growth_ratio
+            if ratio is not None and regressions(self._changes, ratio) and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         records = [unpack(packed) for packed in self._packed]
         breached = any(record.breach for record in records)
-        if not records or (terminalreporter.verbosity < 0 and not breached):
-            return
+        quiet = terminalreporter.verbosity < 0
         settings = self._settings
-        top_count = len(records) if terminalreporter.verbosity >= 2 else settings.top_count
-        if terminalreporter.verbosity < 0:
-            top_count = min(1, top_count)
-        terminalreporter.section("memory")
-        for line in terminal.section(
-            records,
-            width=terminalreporter._tw.fullwidth,
-            top_count=top_count,
-            budget_bytes=settings.budget_bytes,
-        ):
-            terminalreporter.write_line(line)
+        if records and (breached or not quiet):
+            top_count = len(records) if terminalreporter.verbosity >= 2 else settings.top_count
+            terminalreporter.section("memory")
+            for line in terminal.section(
+                records,
+                width=terminalreporter._tw.fullwidth,
+                top_count=min(1, top_count) if quiet else top_count,
+                budget_bytes=settings.budget_bytes,
+            ):
+                terminalreporter.write_line(line)
+        if self._changes is not None:
+            names = ", ".join(os.path.basename(path) for path in settings.compare_paths)
+            terminalreporter.section(f"memory compared with {names}")
+            for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=max(1, settings.top_count)):
+                terminalreporter.write_line(line)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            for text in filter(None, map(annotation, records)):
+                terminalreporter.write_line(text)
 
     def pytest_unconfigure(self) -> None:
         if self.board:
@@ -104,13 +132,27 @@ class Reporter:
         data = to_data(unpack(packed))
         return {**data, "message": self._messages.get(data["nodeid"], "")}
 
-    def _session(self) -> dict[str, Any]:
-        return {
-            "started_unix_seconds": round(time.time(), 3),
-            "amm": __version__,
-            "pytest": pytest.__version__,
-            "python": platform.python_version(),
-            "system": platform.system(),
-            "budget_bytes": self._settings.budget_bytes,
-            "test_budget_bytes": self._settings.test_budget_bytes,
-        }
+    def _points(self) -> list[tuple[float, int]]:
+        """The tree over time, in seconds since the start of the run."""
+        start = self._session["started_unix_seconds"]
+        return [(round(at - start, 3), size) for at, size in self.board.points()] if self.board else []
+
+
+def session_facts(settings: Settings) -> dict[str, Any]:
+    """What a report says of the run as a whole."""
+    return {
+        "started_unix_seconds": round(time.time(), 3),
+        "amm": __version__,
+        "pytest": pytest.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "budget_bytes": settings.budget_bytes,
+        "test_budget_bytes": settings.test_budget_bytes,
+    }
+
+
+def _load(paths: Sequence[str]) -> list[dict[str, Any]]:
+    try:
+        return [load(path) for path in paths]
+    except ReportError as error:
+        raise pytest.UsageError(f"--amm-compare: {error}") from None

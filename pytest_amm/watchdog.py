@@ -191,13 +191,18 @@ class Watchdog:
             generation=slot.owner.generation,
             scope=scope,
             budget_bytes=budget_bytes,
-            ceiling_bytes=round(budget_bytes * self._stop_ratio),
             started=now,
             grew_until=now,
             used_bytes=used_bytes,
             stepped=now,
             used_at_step_bytes=used_bytes,
         )
+
+    def _endangers(self) -> bool:
+        """Whether the run is past the ceiling of its budget, or the machine half of the way from the stop to full."""
+        if self._budget_bytes and self._tree_bytes > self._budget_bytes * self._stop_ratio:
+            return True
+        return self._host.level >= 2 and self._host.used_bytes > (self._host.stop_bytes + self._host.total_bytes) // 2
 
     def _used_bytes(self, slot: Slot, scope: str) -> int:
         if scope == "test":
@@ -217,6 +222,7 @@ class Watchdog:
             answered=answered,
             signalable=takes_signal(pid, self._signal),
             child_to_blame=culprit is not None,
+            endangers=self._endangers(),
         )
         # look again before acting: the test may have ended since
         if action is None:

@@ -1,0 +1,105 @@
+"""Compares a run with earlier ones: which tests grew by more than the noise. Pure: records in, changes out.
+
+The noise is measured, not guessed. Between two runs of the same code some tests use less than before; nobody made them
+better, so what they differ by is what a difference means nothing below. Regressions only go up and leave that side
+alone. Several base reports add what each test differed by among them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amm_exporter.units import format_ratio, format_size
+
+_MAD_TO_SIGMA = 1.4826  # of a normal distribution
+_SIGMAS = 4
+_SHRINK_QUANTILE = 0.98
+_LEAST_NOISE_BYTES = 256 * 1024  # the kernel counts resident pages in batches of this size on a small machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One test, before and now: its growth above where it started."""
+
+    nodeid: str
+    base_bytes: int
+    now_bytes: int
+    noise_bytes: int
+
+    @property
+    def difference_bytes(self) -> int:
+        return self.now_bytes - self.base_bytes
+
+    @property
+    def ratio(self) -> float:
+        """Difference over what it was; a test that grew by nothing before is held against the noise."""
+        return self.difference_bytes / max(self.base_bytes, self.noise_bytes, 1)
+
+    @property
+    def beyond_noise(self) -> bool:
+        return abs(self.difference_bytes) > self.noise_bytes
+
+
+def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> list[Change]:
+    """Changes of all tests that the newest base has too, the largest growth first."""
+    before = [_growths(base["tests"]) for base in bases]
+    now = _growths(tests)
+    newest = before[-1]
+    common = [nodeid for nodeid in now if nodeid in newest]
+    noise_bytes = noise(now[nodeid] - newest[nodeid] for nodeid in common)
+    changes = [
+        Change(
+            nodeid=nodeid,
+            base_bytes=newest[nodeid],
+            now_bytes=now[nodeid],
+            noise_bytes=max(noise_bytes, _spread([base[nodeid] for base in before if nodeid in base])),
+        )
+        for nodeid in common
+    ]
+    return sorted(changes, key=lambda change: -change.difference_bytes)
+
+
+def noise(differences: Iterator[int] | Sequence[int]) -> int:
+    """What a difference between two runs means nothing below."""
+    values = sorted(differences)
+    if not values:
+        return _LEAST_NOISE_BYTES
+    middle = statistics.median(values)
+    sigma = _MAD_TO_SIGMA * statistics.median(abs(value - middle) for value in values)
+    shrunk = sorted(-value for value in values if value < 0)
+    # of one or two tests that shrank the largest may be a real improvement: it takes a crowd to be noise
+    shrink = shrunk[min(len(shrunk) - 1, int(_SHRINK_QUANTILE * len(shrunk)))] if len(shrunk) >= 5 else 0
+    return max(_LEAST_NOISE_BYTES, round(_SIGMAS * sigma), shrink)
+
+
+def regressions(changes: Sequence[Change], fail_ratio: float) -> list[Change]:
+    """The changes that fail the run."""
+    return [change for change in changes if change.beyond_noise and change.ratio > fail_ratio]
+
+
+def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int) -> Iterator[str]:
+    """The comparison for the terminal: what grew or shrank beyond the noise."""
+    told = [change for change in changes if change.beyond_noise]
+    if not told:
+        most = max((change.noise_bytes for change in changes), default=0)
+        yield f"no test differs by more than the noise ({format_size(most)} here) among {len(changes)} in both runs"
+        return
+    failing = set(regressions(changes, fail_ratio)) if fail_ratio is not None else set()
+    yield f"{'before':>10}{'now':>10}{'change':>10}{'noise':>10}  test"
+    for change in told[:count]:
+        figures = (change.base_bytes, change.now_bytes, change.difference_bytes, change.noise_bytes)
+        row = "".join(f"{format_size(figure):>10}" for figure in figures)
+        note = f" (more than {format_ratio(fail_ratio or 0)})" if change in failing else ""
+        yield f"{row}  {change.nodeid}{note}"
+
+
+def _growths(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Growth by test; of several runs of one test (reruns) the last."""
+    return {test["nodeid"]: int(test["growth_bytes"]) for test in tests}
+
+
+def _spread(values: Sequence[int]) -> int:
+    return max(values) - min(values) if len(values) > 1 else 0

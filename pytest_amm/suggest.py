@@ -1,0 +1,81 @@
+"""Suggests budgets from what earlier runs used: markers, or lines for the ini file.
+
+python -m pytest_amm suggest REPORT.json... [--ini] [--headroom 25%] [--least 16MB]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from amm_exporter.errors import AMMError
+from amm_exporter.units import MIB, parse_ratio, parse_size
+from pytest_amm.jsonfile import ReportError, load
+
+
+def suggestions(
+    reports: Sequence[Mapping[str, Any]], *, headroom_ratio: float, least_bytes: int
+) -> tuple[int, int, dict[str, int]]:
+    """The session budget, the budget of every test, and those of the tests that need more than that, in MiB."""
+    tests = [test for report in reports for test in report["tests"]]
+    peak_bytes = max((test["peak_bytes"] for test in tests), default=0)
+    needs: dict[str, int] = {}
+    for test in tests:
+        if test["outcome"] in ("passed", "skipped"):
+            needs[test["nodeid"]] = max(needs.get(test["nodeid"], 0), test["growth_bytes"])
+    ordered = sorted(needs.values())
+    # most tests share one small budget; the few above it say so by a marker
+    common_bytes = max(least_bytes, _more(ordered[int(0.95 * (len(ordered) - 1))], headroom_ratio) if ordered else 0)
+    special = {nodeid: _mib(_more(need, headroom_ratio)) for nodeid, need in needs.items() if need > common_bytes}
+    return _mib(_more(peak_bytes, headroom_ratio)), _mib(common_bytes), special
+
+
+def as_markers(session_mib: int, common_mib: int, special: Mapping[str, int]) -> list[str]:
+    lines = [f"pytest --amm-budget={session_mib}MB --amm-test-budget={common_mib}MB", ""]
+    lines += [f'@pytest.mark.amm_budget("{mib}MB")  # {nodeid}' for nodeid, mib in _by_size(special)]
+    return lines
+
+
+def as_ini(session_mib: int, common_mib: int, special: Mapping[str, int]) -> list[str]:
+    """Budgets of files: an ini file knows no single tests with parameters."""
+    files: dict[str, int] = {}
+    for nodeid, mib in special.items():
+        path = nodeid.partition("::")[0]
+        files[path] = max(files.get(path, 0), mib)
+    lines = ["[pytest]", f"amm_budget = {session_mib}MB", f"amm_test_budget = {common_mib}MB"]
+    return lines + (["amm_budget_for =", *(f"    {path} = {mib}MB" for path, mib in _by_size(files))] if files else [])
+
+
+def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout) -> int:
+    """The command. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pytest_amm suggest", description=__doc__.partition("\n")[0])
+    parser.add_argument("reports", nargs="+", metavar="REPORT.json", help="reports of --amm-json")
+    parser.add_argument("--ini", action="store_true", help="lines for the ini file instead of markers")
+    parser.add_argument("--headroom", default="25%", metavar="RATIO", help="more than was seen (default 25%%)")
+    parser.add_argument("--least", default="16MB", metavar="SIZE", help="no budget below this (default 16MB)")
+    values = parser.parse_args(arguments)
+    try:
+        found = suggestions(
+            [load(path) for path in values.reports],
+            headroom_ratio=parse_ratio(values.headroom),
+            least_bytes=parse_size(values.least),
+        )
+    except (AMMError, ReportError) as error:
+        parser.error(str(error))
+    for line in (as_ini if values.ini else as_markers)(*found):
+        out.write(line + "\n")
+    return 0
+
+
+def _more(size_bytes: int, headroom_ratio: float) -> int:
+    return round(size_bytes * (1 + headroom_ratio))
+
+
+def _mib(size_bytes: int) -> int:
+    return max(1, -(-size_bytes // MIB))
+
+
+def _by_size(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(sizes.items(), key=lambda each: (-each[1], each[0]))

@@ -1,0 +1,65 @@
+"""The shared page between tests and watchdog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_amm.board import POINT_COUNT, SLOT_COUNT, Board, Header, Owner, Seen, Stop
+from pytest_amm.watchdog import Timeline
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board.create()
+    yield board
+    board.close()
+
+
+@pytest.mark.parametrize("slot", [0, 1, SLOT_COUNT - 1])
+def test_every_field_comes_back_and_touches_no_other(board: Board, slot: int) -> None:
+    values = (
+        Owner(os.getpid(), 7, 2**40, 2**41, 9),
+        (7, 3, 11),
+        "tests/test_ü.py::test_x[a-b]",
+        Seen(7, 2, 2**42, 2**43),
+        Stop(7, "test", 2**44, 2**45, 15, 123, 1.5, 2.5, "python3"),
+    )
+    board.write_owner(slot, values[0])
+    board.write_answer(slot, *values[1])
+    board.write_name(slot, values[2])
+    board.write_seen(slot, values[3])
+    board.write_stop(slot, values[4])
+    assert (board.owner(slot), board.answer(slot), board.name(slot), board.seen(slot), board.stop(slot)) == values
+    assert board.slots() == [slot]
+    header = Header(1, 2, 1, 850_000, 10)
+    board.write_header(header)
+    assert board.header() == header
+    assert not board.ended
+    board.end()
+    assert board.ended
+
+
+def test_a_long_test_id_is_cut_and_stays_text(board: Board) -> None:
+    board.write_name(3, "ü" * 1000)
+    assert board.name(3).startswith("ü" * 199)
+    assert board.stop(3).rungs == 0
+
+
+def test_another_process_sees_the_same_page(board: Board) -> None:
+    board.write_name(5, "here")
+    other = Board.open(board.path)
+    assert other.name(5) == "here"
+    other.close()
+
+
+def test_the_timeline_stays_within_its_points_and_keeps_the_highest(board: Board) -> None:
+    timeline = Timeline(board, interval_seconds=0.01)
+    for tick in range(POINT_COUNT * 5):
+        timeline.add(tick * 0.01, 999 if tick == 4321 else 1)
+    points = board.points()
+    assert len(points) <= POINT_COUNT
+    assert max(size for _, size in points) == 999
+    assert points == sorted(points)

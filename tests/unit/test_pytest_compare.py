@@ -1,0 +1,66 @@
+"""Comparing runs: the noise bound, what fails, what is told."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pytest_amm.compare import Change, compare, lines, noise, regressions
+
+MB = 1 << 20
+
+
+def document(growths: dict[str, int]) -> dict[str, object]:
+    return {"tests": [{"nodeid": name, "growth_bytes": growth} for name, growth in growths.items()]}
+
+
+def jittered(seed: int, jitter: int = MB) -> dict[str, int]:
+    chance = random.Random(seed)
+    return {f"t{number}": 10 * MB + chance.randint(-jitter, jitter) for number in range(100)}
+
+
+def changes(now: dict[str, int], *bases: dict[str, int]) -> list[Change]:
+    return compare([document(base) for base in bases], document(now)["tests"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_runs_of_the_same_code_do_not_regress(seed: int) -> None:
+    assert regressions(changes(jittered(seed), jittered(seed + 1000)), 0.1) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_regression_beyond_noise_and_ratio_is_found_in_the_crowd(seed: int) -> None:
+    now = jittered(seed) | {"t5": 20 * MB}
+    assert [change.nodeid for change in regressions(changes(now, jittered(seed + 1000)), 0.1)] == ["t5"]
+
+
+def test_a_change_below_the_ratio_does_not_fail() -> None:
+    base = {f"t{number}": 100 * MB for number in range(10)}
+    assert regressions(changes(base | {"t1": 105 * MB}, base), 0.1) == []
+    assert len(regressions(changes(base | {"t1": 115 * MB}, base), 0.1)) == 1
+
+
+def test_several_bases_widen_the_noise_of_the_test_that_differs_among_them() -> None:
+    bases = ({"a": 10 * MB, "b": 10 * MB}, {"a": 10 * MB, "b": 30 * MB}, {"a": 10 * MB, "b": 12 * MB})
+    now = {"a": 25 * MB, "b": 25 * MB}
+    assert [change.nodeid for change in regressions(changes(now, *bases), 0.1)] == ["a"]
+
+
+def test_one_improvement_is_no_noise() -> None:
+    assert noise([0] * 50 + [-500 * MB]) == 256 * 1024
+
+
+def test_only_tests_of_both_runs_are_compared() -> None:
+    assert [change.nodeid for change in changes({"a": 1, "new": 9}, {"a": 1, "gone": 9})] == ["a"]
+
+
+def test_what_is_told() -> None:
+    base = {f"t{number}": 10 * MB for number in range(10)}
+    assert list(lines(changes(base | {"t1": 30 * MB}, base), fail_ratio=0.1, count=5)) == [
+        "    before       now    change     noise  test",
+        "    10 MiB    30 MiB    20 MiB   256 KiB  t1 (more than 10%)",
+    ]
+    assert list(lines(changes(base, base), fail_ratio=0.1, count=5)) == [
+        "no test differs by more than the noise (256 KiB here) among 10 in both runs"
+    ]

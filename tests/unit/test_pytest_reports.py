@@ -1,0 +1,130 @@
+"""JSON file, suggestions, annotations and the page, as functions of values."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pytest_amm import suggest
+from pytest_amm.annotations import annotation
+from pytest_amm.budget import Breach
+from pytest_amm.jsonfile import SCHEMA, JsonReport, ReportError, load, summary
+from pytest_amm.page import page
+from pytest_amm.records import Phase, Record, to_data
+
+MB = 1 << 20
+BREACH = Breach(scope="test", budget_bytes=MB, peak_bytes=3 * MB, phase="call", source="marker")
+
+
+def record(name: str, growth_mb: int, breach: Breach | None = None) -> Record:
+    phase = Phase("call", 10 * MB, (10 + growth_mb) * MB, 10 * MB, (10 + growth_mb) * MB)
+    return Record(
+        nodeid=name,
+        outcome="passed",
+        start_seconds=1.0,
+        seconds=0.5,
+        phases=(phase,),
+        location=("t.py", 7),
+        breach=breach,
+    )
+
+
+def document(*records: Record) -> dict[str, object]:
+    tests = [{**to_data(each), "message": ""} for each in records]
+    session = {"python": "3.11", "pytest": "9", "amm": "1"}
+    return {"schema": SCHEMA, "session": session, "summary": summary(tests, 100 * MB), "tests": tests}
+
+
+def test_the_file_is_valid_json_after_every_test(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report = JsonReport(str(path), {"python": "3"})
+    assert json.loads(path.read_text())["tests"] == []
+    for number in range(3):
+        report.add(to_data(record(f"t{number}", number)))
+        read = json.loads(path.read_text())
+        assert [test["nodeid"] for test in read["tests"]] == [f"t{each}" for each in range(number + 1)]
+        assert read["complete"] is False
+    report.complete([{"nodeid": "only"}], summary={})
+    assert load(str(path))["complete"] is True
+    assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "r.json: not a JSON report of --amm-json (no schema 'amm-pytest/1')"),
+        ("[]", "r.json: not a JSON report of --amm-json (no schema 'amm-pytest/1')"),
+        ("{", "r.json: not a JSON report of --amm-json (Expecting property name enclosed in double quotes: "
+            "line 1 column 2 (char 1))"),
+    ],
+)  # fmt: skip
+def test_another_file_is_refused_in_words(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    with pytest.raises(ReportError) as caught:
+        load(str(path))
+    assert str(caught.value) == message
+
+
+def suggested(tmp_path: Path, *options: str) -> str:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(document(*(record(f"a.py::t{n}", 2) for n in range(30)), record("b.py::big", 80))))
+    out = io.StringIO()
+    assert suggest.main([str(path), *options], out) == 0
+    return out.getvalue()
+
+
+def test_suggested_markers_leave_headroom(tmp_path: Path) -> None:
+    assert suggested(tmp_path) == (
+        'pytest --amm-budget=113MB --amm-test-budget=16MB\n\n@pytest.mark.amm_budget("100MB")  # b.py::big\n'
+    )
+
+
+def test_suggested_ini_is_by_file_and_reads_back(tmp_path: Path) -> None:
+    text = suggested(tmp_path, "--ini", "--headroom=50%", "--least=1MB")
+    assert text == ("[pytest]\namm_budget = 135MB\namm_test_budget = 3MB\namm_budget_for =\n    b.py = 120MB\n")
+
+
+def test_an_annotation_names_file_and_line_and_escapes() -> None:
+    assert annotation(record("t.py::x[50%,\n]", 3, BREACH)) == (
+        "::error file=t.py,line=7,title=Memory budget::t.py::x[50%25,%0A]: grew 3 MiB in call, 2 MiB over 1 MiB"
+    )
+    assert annotation(record("t.py::x", 3)) is None
+
+
+class Balance(HTMLParser):
+    """Counts tags that were not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "input", "line", "rect", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("line", "rect", "polyline"):
+            if tag == "title" and self.open[-1] != "title":
+                return
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_asks_for_nothing_and_escapes() -> None:
+    text = page(document(record("t.py::a[<script>]", 5), record("t.py::b", 9, BREACH)), [(0.0, MB), (1.0, 9 * MB)])
+    balance = Balance()
+    balance.feed(text)
+    assert balance.open == []
+    assert "<script>]" not in text
+    assert not re.search(r"(src|href)=|url\(|https?:", text)
+    assert "budget 100 MiB" in text
+    assert text.index("t.py::b", text.index("<tbody>")) < text.index("t.py::a", text.index("<tbody>"))
+
+
+def test_the_page_of_an_empty_run() -> None:
+    assert "Memory of 0 tests" in page(document(), [])
