@@ -12,7 +12,6 @@ import argparse
 import os
 import re
 import resource
-import signal
 import sys
 import time
 
@@ -67,7 +66,8 @@ def _serve_fleet(arguments: argparse.Namespace, policy: Policy) -> int:
     _tell(f"watching processes that match {arguments.match.pattern!r}: http://{host}:{port}/metrics")
     try:
         while True:
-            signal.pause()
+            fleet.tick()
+            time.sleep(policy.interval_seconds)
     finally:
         server.close()
         fleet.close()

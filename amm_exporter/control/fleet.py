@@ -1,73 +1,86 @@
-"""Many processes watched from outside: those whose command line matches, each with its memory, peak, limit and tier.
+"""Many processes watched from outside: those whose command line matches, each with memory, peak, limit, tier and slope.
 
 For one process and everything about it there is the governor; here each costs a few kept files and some microseconds.
+`tick` does what need not be of the very moment (finding processes, limits, leaks); `read` is what a scrape costs.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from amm_exporter.analysis.leaks import LeakDetector, LeakSettings, Verdict
 from amm_exporter.analysis.tiers import TierTrack, classify
+from amm_exporter.control.leak_watch import leak_settings
 from amm_exporter.errors import PolicyError, ProbeError
-from amm_exporter.model import Limit, ProcessMemory, Tier
+from amm_exporter.model import CgroupMemory, Limit, ProcessMemory, Tier
 from amm_exporter.policy import Policy
 from amm_exporter.probes.limit import LimitProbe
 from amm_exporter.probes.peak import HighWaterMark
 from amm_exporter.probes.process import ProcessProbe
 
-LIMIT_EVERY_SECONDS = 30.0
-"""Reading all limits of a process costs 65 us, as much as twenty readings of its memory."""
-LOOK_EVERY_SECONDS = 1.0
+LIMIT_EVERY_SECONDS = 15.0
+"""All limits and the cgroup of a process take 65 us to read, as much as twenty readings of its memory. Each process has
+its own turn within this time, so that no moment has to pay for all."""
+TURNS = 16
 NAME_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
-    """One process at one moment. `peak_bytes` and `limit` are None where they cannot be read."""
+    """One process at one moment. What cannot be read is None."""
 
     name: str
     memory: ProcessMemory
     peak_bytes: int | None
     limit: Limit | None
+    cgroup: CgroupMemory | None
     usage_ratio: float
     tier: Tier
+    leak: Verdict
     started_unix_seconds: float
 
 
 class Member:
-    """One watched process. Raises ProbeError when it ends."""
+    """One watched process. Raises ProbeError when it has ended."""
 
-    def __init__(self, pid: int, name: str, policy: Policy, proc: Path, clock: Callable[[], float]) -> None:
-        self.name = name
+    def __init__(self, pid: int, name: str, policy: Policy, settings: LeakSettings, proc: Path, now: float) -> None:
+        self._name = name
         self._policy = policy
-        self._clock = clock
         self._probe = ProcessProbe(pid, proc=proc)
         self._peak = HighWaterMark(pid, proc=proc)
         self._limits = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc)
-        self._limit: Limit | None = None
-        self._limit_at = float("-inf")
-        self._enter_ratios: tuple[float, ...] = ()
-        self._track = TierTrack(clock())
+        self._detector = LeakDetector(settings)
+        self._track = TierTrack(now)
         self._started = self._probe.start_unix_seconds()
+        self._read_limits()
+        self._next_turn = now + LIMIT_EVERY_SECONDS * (1 + pid % TURNS) / TURNS
 
-    def read(self) -> MemberState:
+    def tick(self, now: float) -> None:
+        self._detector.add(now, self._probe.read().rss_bytes)
+        if now >= self._next_turn:
+            self._next_turn = now + LIMIT_EVERY_SECONDS
+            self._read_limits()
+
+    def read(self, now: float) -> MemberState:
         memory = self._probe.read()
-        limit = self._current_limit()
-        ratio = memory.rss_bytes / limit.size_bytes if limit and limit.size_bytes else 0.0
-        now = self._clock()
+        limit_bytes = self._limit.size_bytes if self._limit else 0
+        ratio = memory.rss_bytes / limit_bytes if limit_bytes else 0.0
         self._track.move(now, classify(ratio, self._track.tier, self._enter_ratios, self._policy.hysteresis_ratio))
         return MemberState(
-            name=self.name,
+            name=self._name,
             memory=memory,
             peak_bytes=self._read_peak(),
-            limit=limit,
+            limit=self._limit,
+            cgroup=self._cgroup,
             usage_ratio=ratio,
             tier=self._track.tier,
+            leak=self._detector.verdict(),
             started_unix_seconds=self._started,
         )
 
@@ -76,15 +89,12 @@ class Member:
         self._peak.close()
         self._limits.close()
 
-    def _current_limit(self) -> Limit | None:
-        now = self._clock()
-        if now - self._limit_at >= LIMIT_EVERY_SECONDS:
-            self._limit_at = now
-            limits = self._limits.read()
-            self._limits.close()  # kept open, the files of hundreds of processes would be many
-            self._limit = limits[0] if limits else None
-            self._enter_ratios = self._ratios(self._limit)
-        return self._limit
+    def _read_limits(self) -> None:
+        limits = self._limits.read()
+        self._limit = limits[0] if limits else None
+        self._cgroup = self._limits.cgroup()
+        self._enter_ratios = self._ratios(self._limit)
+        self._limits.close()  # kept open, the files of hundreds of processes would be many
 
     def _ratios(self, limit: Limit | None) -> tuple[float, ...]:
         try:
@@ -100,7 +110,7 @@ class Member:
 
 
 class Fleet:
-    """The processes whose command line matches, found anew every second. `read()` yields those that are alive."""
+    """The processes whose command line matches, now and later. Safe for a ticking and a scraping thread."""
 
     def __init__(
         self,
@@ -111,28 +121,39 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
+        self._settings = leak_settings(policy)
         self._pattern = pattern
         self._proc = proc
         self._clock = clock
         self._members: dict[int, Member] = {}
         self._strangers: set[int] = {os.getpid()}
-        self._looked_at = float("-inf")
+        self._lock = threading.Lock()
 
-    def read(self) -> Iterator[MemberState]:
-        now = self._clock()
-        if now - self._looked_at >= LOOK_EVERY_SECONDS:
-            self._looked_at = now
+    def tick(self) -> None:
+        """Find processes, feed the leak detectors, read the limits whose turn it is. Call it at the policy's pace."""
+        with self._lock:
             self._look()
-        for pid, member in list(self._members.items()):
-            try:
-                yield member.read()
-            except ProbeError:  # it has ended
-                self._members.pop(pid).close()
+            self._each(lambda member: member.tick(self._clock()))
+
+    def read(self) -> list[MemberState]:
+        """Every live process, as it is now."""
+        states: list[MemberState] = []
+        with self._lock:
+            self._each(lambda member: states.append(member.read(self._clock())))
+        return states
 
     def close(self) -> None:
-        for member in self._members.values():
-            member.close()
-        self._members.clear()
+        with self._lock:
+            for member in self._members.values():
+                member.close()
+            self._members.clear()
+
+    def _each(self, act: Callable[[Member], None]) -> None:
+        for pid, member in list(self._members.items()):
+            try:
+                act(member)
+            except ProbeError:  # it has ended
+                self._members.pop(pid).close()
 
     def _look(self) -> None:
         """Command lines are read of new pids only."""
@@ -144,7 +165,7 @@ class Fleet:
                 self._strangers.add(pid)
                 continue
             try:
-                self._members[pid] = Member(pid, name, self._policy, self._proc, self._clock)
+                self._members[pid] = Member(pid, name, self._policy, self._settings, self._proc, self._clock())
             except ProbeError:
                 continue  # it ended between two looks
 

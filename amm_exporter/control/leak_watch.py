@@ -20,12 +20,7 @@ class LeakWatch:
     """
 
     def __init__(self, policy: Policy) -> None:
-        leak = policy.leak
-        self._settings = LeakSettings(
-            window_seconds=leak.window_seconds,
-            confidence=leak.confidence,
-            min_slope=leak.min_slope_bytes_per_second,
-        )
+        self._settings = leak_settings(policy)
         self._interval_seconds = policy.interval_seconds
         self._next_seconds = float("-inf")
         self._detectors: dict[str, LeakDetector] = {}
@@ -63,6 +58,14 @@ class LeakWatch:
         elif not verdict.leaking and series in self._leaking:
             self._leaking.discard(series)
             log.info("%s no longer leaks: %s", series, " ".join(verdict.reasons))
+
+
+def leak_settings(policy: Policy) -> LeakSettings:
+    """The detector's settings for a policy."""
+    leak = policy.leak
+    return LeakSettings(
+        window_seconds=leak.window_seconds, confidence=leak.confidence, min_slope=leak.min_slope_bytes_per_second
+    )
 
 
 def series_of(sample: Sample) -> dict[str, int]:

@@ -9,16 +9,27 @@ from amm_exporter.control.fleet import Fleet, MemberState
 from amm_exporter.export.exposition import GAUGE, Family, Labels, negotiate, render
 from amm_exporter.export.names import METRICS
 
-_Read = Callable[[MemberState], float | None]
+_Values = list[tuple[str, float | None]]
+"""Values by their own label's value ("" where the metric has none); None is left out."""
 
-_SHOWN: dict[str, _Read] = {
-    "process.memory.usage": lambda state: state.memory.rss_bytes,
-    "process.memory.virtual": lambda state: state.memory.virtual_bytes,
-    "process.uptime": lambda state: time.time() - state.started_unix_seconds,
-    "amm.memory.peak": lambda state: state.peak_bytes,
-    "amm.memory.limit": lambda state: state.limit.size_bytes if state.limit else None,
-    "amm.memory.usage_ratio": lambda state: state.usage_ratio,
-    "amm.memory.tier": lambda state: int(state.tier),
+
+def _usage(state: MemberState) -> _Values:
+    cgroup = state.cgroup.working_set_bytes if state.cgroup else None
+    return [("process", state.memory.rss_bytes), ("cgroup", cgroup)]
+
+
+_SHOWN: dict[str, Callable[[MemberState], _Values]] = {
+    "process.memory.usage": lambda state: [("", state.memory.rss_bytes)],
+    "process.memory.virtual": lambda state: [("", state.memory.virtual_bytes)],
+    "process.uptime": lambda state: [("", time.time() - state.started_unix_seconds)],
+    "amm.memory.peak": lambda state: [("", state.peak_bytes)],
+    "amm.memory.usage": _usage,
+    "amm.memory.limit": lambda state: [(state.limit.source, state.limit.size_bytes)] if state.limit else [],
+    "amm.memory.usage_ratio": lambda state: [("process", state.usage_ratio)],
+    "amm.memory.tier": lambda state: [("", int(state.tier))],
+    "amm.leak.slope": lambda state: [("rss", state.leak.slope)],
+    "amm.leak.slope.lower": lambda state: [("rss", state.leak.lower)],
+    "amm.leak.detected": lambda state: [("rss", int(state.leak.leaking))],
 }
 
 
@@ -29,18 +40,12 @@ def render_fleet(fleet: Fleet, accept: str = "") -> tuple[str, bytes]:
 
 
 def families(states: Iterable[MemberState]) -> list[Family]:
-    rows = [(METRICS[name], read) for name, read in _SHOWN.items()]
+    rows = [(METRICS[name], values) for name, values in _SHOWN.items()]
     found = [Family(name=metric.prometheus, kind=GAUGE, help=metric.help) for metric, _ in rows]
     for state in states:
         identity: Labels = (("process_executable_name", state.name), ("process_pid", str(state.memory.pid)))
-        for family, (metric, read) in zip(found, rows, strict=True):
-            value = read(state)
-            if value is not None:
-                family.series[_labelled(identity, metric.labels, state)] = value
+        for family, (metric, values) in zip(found, rows, strict=True):
+            for label, value in values(state):
+                if value is not None:
+                    family.series[(*identity, (metric.labels[0], label)) if label else identity] = value
     return found
-
-
-def _labelled(identity: Labels, labels: tuple[str, ...], state: MemberState) -> Labels:
-    if "source" in labels and state.limit is not None:
-        return (*identity, ("source", state.limit.source))
-    return (*identity, ("scope", "process")) if "scope" in labels else identity
