@@ -115,6 +115,11 @@ def test_the_alert_table_links_each_alert_to_its_page():
 
 
 @each_board
+def test_panels_are_numbered(board):
+    assert [panel["id"] for panel in board["panels"]] == list(range(1, len(board["panels"]) + 1))
+
+
+@each_board
 def test_panels_do_not_overlap_and_fit_the_grid(board):
     taken = set()
     for panel in board["panels"]:
