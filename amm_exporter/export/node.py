@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Family, negotiate, render
@@ -21,10 +21,8 @@ from amm_exporter.export.family import FamilyMember
 from amm_exporter.export.family_directory import FamilyError, family_directory
 from amm_exporter.export.group import Baseline, counts_anything
 from amm_exporter.export.loop import READ, Loop
-from amm_exporter.export.server import Authorize, Handler, PortTakenError, Server
-
-if TYPE_CHECKING:
-    import ssl
+from amm_exporter.export.server import Handler, PortTakenError, Server
+from amm_exporter.export.web_config import WebConfig
 
 log = logging.getLogger("amm.export")
 
@@ -53,13 +51,12 @@ class Node:
         *,
         inherit: Callable[[], frozenset[str]] = frozenset,
         routes: Mapping[str, Handler] | None = None,
-        authorize: Authorize | None = None,
-        tls: ssl.SSLContext | None = None,
+        web_config: WebConfig | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._collect, self._inherit = collect, inherit
         self.routes: dict[str, Handler] = dict(routes or {})
-        self._authorize, self._tls = authorize, tls
+        self._web_config = web_config
         self._baseline = Baseline()
         self._member: FamilyMember | None = None
         self._running = False
@@ -78,8 +75,7 @@ class Node:
             self._host,
             self._port,
             routes=self.routes,
-            authorize=self._authorize,
-            tls=self._tls,
+            **(self._web_config.options() if self._web_config else {}),
             loop=self._loop,
         )
 

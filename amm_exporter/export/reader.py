@@ -21,11 +21,13 @@ from amm_exporter.export.node import Node
 from amm_exporter.export.page import page_routes
 from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT
 from amm_exporter.export.translate import Translator, family_name
+from amm_exporter.export.web_config import WebConfig
 
 log = logging.getLogger("amm.export")
 
 HOST_VARIABLE = "OTEL_EXPORTER_PROMETHEUS_HOST"
 PORT_VARIABLE = "OTEL_EXPORTER_PROMETHEUS_PORT"
+WEB_CONFIG_VARIABLE = "AMM_WEB_CONFIG"
 
 
 class AMMMetricReader(MetricReader):
@@ -37,7 +39,8 @@ class AMMMetricReader(MetricReader):
     Args:
         host: the name or address to listen on; default OTEL_EXPORTER_PROMETHEUS_HOST, else localhost.
         port: default OTEL_EXPORTER_PROMETHEUS_PORT, else 9464; 0 takes any that is free.
-        web_config: path of a web configuration file (TLS, basic auth).
+        web_config: path of a web configuration file (TLS, basic auth); default AMM_WEB_CONFIG. One that cannot be used
+            is logged, and nothing is served: never in the clear what was meant to be closed.
         serve: whether to open the address at all; `render()` works without.
     """
 
@@ -55,7 +58,7 @@ class AMMMetricReader(MetricReader):
         self._received = threading.local()
         self._node: Node | None = None
         if serve:
-            self._serve(environ, host, port)
+            self._serve(environ, host, port, web_config)
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -91,10 +94,23 @@ class AMMMetricReader(MetricReader):
             ignore_forks(node)
             node.close()
 
-    def _serve(self, environ: Mapping[str, str], host: str | None, port: int | None) -> None:
+    def _serve(
+        self,
+        environ: Mapping[str, str],
+        host: str | None,
+        port: int | None,
+        web_config: str | os.PathLike[str] | None,
+    ) -> None:
         try:
             routes = page_routes(lambda: node.families(), _history)
-            node = Node(*address_from(environ, host, port), self.families, inherit=self._begin_anew, routes=routes)
+            path = web_config or environ.get(WEB_CONFIG_VARIABLE)
+            node = Node(
+                *address_from(environ, host, port),
+                self.families,
+                inherit=self._begin_anew,
+                routes=routes,
+                web_config=WebConfig(path) if path else None,
+            )
             node.start()
         except AMMError as error:
             log.error("metrics are not served: %s", error)

@@ -13,6 +13,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ class PortTakenError(AMMError, OSError):
 class Server:
     """Serves `/metrics` from `render(accept)`, `/healthz`, and any further `routes` by exact path.
 
-    With a `loop` it runs on that; without, on a thread of its own. `authorize` returns the refusal, or None to go on.
+    With a `loop` it runs on that; without, on a thread of its own. `authorize` returns the refusal, or None to go on;
+    `tls` gives the context for a connection; `headers` go with every answer. A WebConfig has all three.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class Server:
         *,
         routes: Mapping[str, Handler] | None = None,
         authorize: Authorize | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        headers: Mapping[str, str] | None = None,
         max_connections: int = 64,
         deadline_seconds: float = 10.0,
         idle_seconds: float = 120.0,
@@ -83,6 +86,7 @@ class Server:
         self.routes: dict[str, Handler] = {"/metrics": self._metrics, "/healthz": _healthz, **(routes or {})}
         self._authorize = authorize
         self._tls = tls
+        self._headers = dict(headers or {})
         self._max_connections = max_connections
         self.deadline_seconds, self.idle_seconds = deadline_seconds, idle_seconds
         self._addresses: list[Address] = []
@@ -143,6 +147,10 @@ class Server:
 
     def answer(self, request: Request) -> Response:
         """The response to one request; an error in a handler becomes a 500 that tells the client nothing."""
+        response = self._answer(request)
+        return replace(response, headers={**response.headers, **self._headers}) if self._headers else response
+
+    def _answer(self, request: Request) -> Response:
         try:
             self._check_host(request)
             refusal = self._authorize(request) if self._authorize else None
@@ -194,7 +202,7 @@ class Server:
             min(self._connections, key=lambda one: (one.answering, one.active_at)).close()
         sock.setblocking(False)
         if self._tls is not None:
-            sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            sock = self._tls().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         connection = Connection(sock, self._loop, self.answer, self._forget, self.clock)
         self._connections[connection] = None
         connection.expect(self.deadline_seconds, self.idle_seconds)

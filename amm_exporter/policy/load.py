@@ -23,6 +23,8 @@ _PYTEST_OPTIONS = (
 )
 PYTEST_VARIABLES = frozenset("AMM_" + option for option in _PYTEST_OPTIONS.split(" "))
 """Variables that belong to pytest_amm's options, not to the policy: known here so that they are not called unknown."""
+EXPORT_VARIABLES = frozenset({"AMM_WEB_CONFIG"})
+"""Those of the exporter, as above."""
 _OTEL_PREFIX = "OTEL_PYTHON_"
 """`opentelemetry-instrument --amm_budget 1GB` arrives as OTEL_PYTHON_AMM_BUDGET."""
 _DEFAULTS = "default"
@@ -169,7 +171,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Iterator[_Layer]:
     by_variable = {environment_variable(key): key for key in KEYS}
     for name, text in environ.items():
         variable = name.removeprefix(_OTEL_PREFIX)
-        if not variable.startswith("AMM_") or variable == CONFIG_VARIABLE or variable in PYTEST_VARIABLES:
+        if not variable.startswith("AMM_") or variable in {CONFIG_VARIABLE, *PYTEST_VARIABLES, *EXPORT_VARIABLES}:
             continue
         if name != variable and variable in environ:
             continue  # the plain variable wins over the flag's, and is read at its own turn
