@@ -113,7 +113,7 @@ class LeakDetector:
         return verdict_of(
             self._finding,
             leaking=self._leaking,
-            recent=list(self._pyramid.level(0))[-8:],
+            recent=self._pyramid.level(0),
             clock_shift=self._clock_shift,
             settings=self.settings,
             limit_bytes=limit_bytes,

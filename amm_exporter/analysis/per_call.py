@@ -30,6 +30,8 @@ FEWEST_CALLS = 12
 RESIDENT = "resident"
 RESIDENT_QUANTUM = 2 * 1024 * 1024
 """Resident memory moves in arenas and heap tops: growth below this is not told from none."""
+RESIDENT_STIR = 128 * 1024
+"""What it moves by when nothing grows; more than this is watched until half of the time is spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ def decide(batches: Sequence[Batch], rules: PerCallRules, spent_ratio: float) ->
     outlasted = total >= OUTLAST_CALLS or spent_ratio >= 0.5
     if leaks and outlasted:
         return "leak", max(leaks, key=lambda rate: (rate.measure != RESIDENT, rate.lower))
-    if all(_clean(rate, rules, batches) for rate in found):
+    if all(_clean(rate, rules, batches, spent_ratio) for rate in found):
         return "clean", max(found, key=lambda rate: rate.bytes_per_call)
     return "undecided", worst
 
@@ -111,10 +113,12 @@ def _real(rate: Rate, batches: Sequence[Batch]) -> bool:
     return rate.measure != RESIDENT or gained > 2 * RESIDENT_QUANTUM
 
 
-def _clean(rate: Rate, rules: PerCallRules, batches: Sequence[Batch]) -> bool:
+def _clean(rate: Rate, rules: PerCallRules, batches: Sequence[Batch], spent_ratio: float) -> bool:
     """The last batch, and all judged together, stay under the bound."""
     last = batches[-1]
-    slack = RESIDENT_QUANTUM if rate.measure == RESIDENT else 0
+    slack = 0
+    if rate.measure == RESIDENT:
+        slack = RESIDENT_STIR if spent_ratio < 0.5 else RESIDENT_QUANTUM
     allowed = rules.max_per_call_bytes * last.calls + slack
     total = sum(batch.calls for batch in batches[-JUDGED:])
     gained = sum(batch.gained[rate.measure] for batch in batches[-JUDGED:])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 
 from amm_exporter.analysis.pyramid import Block
@@ -13,6 +14,9 @@ from amm_exporter.units import MIB, format_duration, format_rate, format_size
 
 DEGREES = 29
 """Residual degrees of freedom of a trend on 32 points."""
+
+UNEVEN_LEAK, LOPSIDED = 0.05, 2.5
+"""Of a saw-tooth: how far the floor lies below the mean, of the growth, and how much larger its falls are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def verdict_of(
     finding: Finding,
     *,
     leaking: bool,
-    recent: Sequence[Block],
+    recent: Collection[Block],
     clock_shift: float,
     settings: LeakSettings,
     limit_bytes: int | None,
@@ -94,7 +98,7 @@ def verdict_of(
         upper=finding.slope + reach,
         confidence=settings.confidence,
         onset_seconds=finding.onset_seconds - clock_shift if leaking else None,
-        kind=_leak_kind(finding) if leaking else _INSTEAD.get(finding.rival or finding.because, "noise"),
+        kind=_leak_kind(finding, recent) if leaking else _other_kind(finding, recent),
         exhaustion_seconds=_exhaustion(finding.slope, recent, limit_bytes) if leaking else None,
         reasons=_leak_reasons(finding, span_seconds, reach) if leaking else _other_reasons(finding),
         sample_count=sample_count,
@@ -135,6 +139,7 @@ _INSTEAD = {
     "swell": "season",
     "season": "season",
     "fading": "warm-up",
+    "stepped": "step",
     "falling": "falling",
     "floor stands": "saw-tooth",
     "uneven": "saw-tooth",
@@ -146,6 +151,7 @@ _WORDS = {
     "falling": "memory is being given back",
     "uneven": "goes up and down on a floor that stands still",
     "floor stands": "the peaks rise, the floor does not",
+    "stepped": "most of the rise came in one step",
     "unsure": "any rise is within the noise",
     "fading": "it grew, and is growing ever less: warming up or full",
     "short": "too short a time to tell",
@@ -153,16 +159,30 @@ _WORDS = {
 }
 
 
-def _leak_kind(finding: Finding) -> str:
-    if finding.unevenness > 0.25:
+def _leak_kind(finding: Finding, recent: Collection[Block]) -> str:
+    if finding.unevenness > UNEVEN_LEAK and _falls_faster_than_it_rises(recent):
         return "saw-tooth"
-    return "stepwise" if finding.jumpiness > 0.8 else "steady"
+    return "stepwise" if finding.jumpiness > 0.4 else "steady"
 
 
-def _exhaustion(slope: float, recent: Sequence[Block], limit_bytes: int | None) -> float | None:
+def _other_kind(finding: Finding, recent: Collection[Block]) -> str:
+    kind = _INSTEAD.get(finding.rival or finding.because, "noise")
+    if finding.because == "uneven" and not _falls_faster_than_it_rises(recent):
+        return "noise"
+    return kind
+
+
+def _falls_faster_than_it_rises(recent: Collection[Block]) -> bool:
+    """Noise has no direction; teeth have."""
+    moves = [after[1] - before[1] for before, after in pairwise(recent)]
+    return bool(moves) and -min(moves) > LOPSIDED * max(moves)
+
+
+def _exhaustion(slope: float, recent: Collection[Block], limit_bytes: int | None) -> float | None:
     if limit_bytes is None or not recent or slope <= 0.0:
         return None
-    seconds = (limit_bytes - sum(block[1] for block in recent) / len(recent)) / slope
+    now = [block[1] for block in recent][-8:]
+    seconds = (limit_bytes - sum(now) / len(now)) / slope
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 

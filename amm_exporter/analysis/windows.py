@@ -69,7 +69,7 @@ class Finding:
     growth_bytes: float = 0.0
     on_floor: bool = False
     jumpiness: float = 0.0
-    """Share of all rises that the quarter of the largest made up, 0 to 1."""
+    """Share of the time in which nothing moves, 0 to 1."""
     unevenness: float = 0.0
     """How far the floor lies below the mean, as a share of the growth (of the level when there is none)."""
 
@@ -129,7 +129,7 @@ def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Dema
     if trend.growth < material:
         return _ended(grid, trend, "flat")
     if trend.t < demand.trend_t:
-        return _ended(grid, trend, "unsure")
+        return _ended(grid, trend, _unsure(means) if whole else "unsure")
     if not _still_growing(trend):
         return _ended(grid, trend, "fading")
     return _contest(trend, grid, fresh=fresh, slowing=older is not None and not fresh)
@@ -148,6 +148,15 @@ def _no_growth(grid: Grid, means: list[float], level: float, because: str) -> Fi
         error=math.sqrt(left / (POINTS - 2) / spread) / grid.span,
         unevenness=depth,
     )
+
+
+def _unsure(means: list[float]) -> str:
+    """What a rise is likelier to be when no trend is certain: most of it in one step, or in the first half."""
+    rise, half = means[-1] - means[0], means[POINTS // 2] - means[0]
+    largest = max(after - before for before, after in zip(means, means[2:], strict=False))
+    if largest > 0.6 * rise > 0.0:
+        return "stepped"
+    return "fading" if half > 0.7 * rise > 0.0 else "unsure"
 
 
 def _ended(grid: Grid, trend: _Trend, because: str) -> Finding:
@@ -268,14 +277,15 @@ def _contest(trend: _Trend, grid: Grid, *, fresh: bool, slowing: bool) -> Findin
         fresh=fresh,
         shape=shape,
         rival=rival,
-        jumpiness=_jumpiness(trend.values),
+        jumpiness=_jumpiness(trend),
         unevenness=(sum(grid.means()) - sum(grid.floors())) / POINTS / trend.growth,
     )
 
 
-def _jumpiness(values: list[float]) -> float:
-    rises = sorted((max(0.0, after - before) for before, after in pairwise(values)), reverse=True)
-    return sum(rises[: POINTS // 4]) / (sum(rises) or 1.0)
+def _jumpiness(trend: _Trend) -> float:
+    """Share of the points at which nothing moves."""
+    step = abs(trend.gain) / (POINTS - 1)
+    return sum(abs(after - before) < step / 4 for before, after in pairwise(trend.values)) / (POINTS - 1)
 
 
 _PRICE = {name: penalty(count) for name, count in PARAMETERS.items()}

@@ -1,0 +1,117 @@
+"""The sequential test of leaks per call, on made-up batches; growth by name and its origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from amm_exporter.analysis.growth import FRAGMENTATION, NATIVE, OUTSIDE, PYTHON, GrowthTable, origin
+from amm_exporter.analysis.leaks import LeakDetector
+from amm_exporter.analysis.per_call import Batch, PerCallRules, decide, next_batch, rates
+
+RULES = PerCallRules(max_per_call_bytes=1000.0)
+
+
+def decided(in_use: Callable[[int], float], measure: str = "native", most_calls: int = 100_000) -> tuple[str, int]:
+    """The decision on a program that holds `in_use(calls)` bytes, and the calls it took."""
+    batches, calls, size = list[Batch](), 0, 8
+    while calls < most_calls:
+        gained = int(in_use(calls + size)) - int(in_use(calls))
+        batches.append(Batch(calls=size, gained={measure: gained}))
+        calls, size = calls + size, next_batch(size)
+        decision, _ = decide(batches, RULES, 0.0)
+        if decision != "undecided":
+            return decision, calls
+    return "undecided", calls
+
+
+def test_a_constant_loss_is_a_leak() -> None:
+    assert decided(lambda calls: 1500.0 * calls)[0] == "leak"
+
+
+@pytest.mark.parametrize(("loss", "decision"), [(999, "clean"), (1000, "clean"), (1001, "leak")])
+def test_the_bound_is_what_a_call_may_keep(loss: float, decision: str) -> None:
+    assert decided(lambda calls: loss * calls)[0] == decision
+
+
+@pytest.mark.parametrize("entries", [64, 128, 512, 1024])
+def test_a_bounded_cache_is_clean(entries: int) -> None:
+    assert decided(lambda calls: 4000.0 * min(calls, entries))[0] == "clean"
+
+
+def test_what_doubles_its_table_is_clean() -> None:
+    assert decided(lambda calls: 64.0 * 2 ** math.ceil(math.log2(calls + 1)))[0] == "clean"
+
+
+def test_an_early_decision_against_a_program_needs_the_time_to_be_half_spent() -> None:
+    batches = [Batch(calls=size, gained={"native": 5000 * size}) for size in (8, 14, 24, 41, 70)]
+    assert decide(batches, RULES, 0.2)[0] == "undecided"
+    assert decide(batches, RULES, 0.5)[0] == "leak"
+
+
+def test_resident_memory_alone_must_grow_by_more_than_its_quantum() -> None:
+    assert decided(lambda calls: 4096.0 * calls, "resident")[0] == "leak"
+    assert decided(lambda calls: 1_000_000.0 * (calls > 100), "resident")[0] == "clean"
+
+
+def test_bounds_hold_the_rate_and_tighten_with_even_batches() -> None:
+    even = [Batch(calls=100, gained={"native": 100 * 50}) for _ in range(4)]
+    uneven = [Batch(calls=100, gained={"native": 100 * rate}) for rate in (20, 80, 30, 70)]
+    (tight,), (wide,) = rates(even, 0.99), rates(uneven, 0.99)
+    assert tight.lower == tight.bytes_per_call == tight.upper == 50
+    assert wide.lower < wide.bytes_per_call == 50 < wide.upper
+
+
+def test_growing_names_are_ranked_and_idle_ones_left_out() -> None:
+    table = GrowthTable()
+    for step in range(10):
+        table.add(
+            10.0 * step, {"fast": 500.0 * step, "slow": 100.0 * step, "idle": 7000.0, "noisy": 1000.0 * (step % 2)}
+        )
+    assert [growth.name for growth in table.growing()] == ["fast", "slow"]
+    assert table.growing()[0].slope == pytest.approx(50.0)
+    assert table.growing(top=1)[0].gained == 4500.0
+
+
+def test_a_name_that_appears_later_grew_from_nothing() -> None:
+    table = GrowthTable()
+    for step in range(8):
+        table.add(float(step), {"late": 100.0 * step} if step else {})
+    assert table.growing()[0].name == "late"
+
+
+def test_growth_keeps_the_largest_names_only() -> None:
+    table = GrowthTable(max_names=10)
+    for step in range(5):
+        table.add(float(step), {f"name {index}": float(index * step) for index in range(1000)})
+    assert [growth.name for growth in table.growing(top=1)] == ["name 999"]
+    assert len(table._sums) == 10
+
+
+def test_growth_ignores_what_is_not_finite() -> None:
+    table = GrowthTable()
+    for step in range(5):
+        table.add(float(step), {"a": float(step), "b": math.nan})
+        table.add(math.inf, {"a": 1e300})
+    assert [growth.name for growth in table.growing()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("python", "native", "free", "where"),
+    [(10, 0, 0, PYTHON), (0, 10, 0, NATIVE), (0, 0, 10, FRAGMENTATION), (0, 0, 0, OUTSIDE), (3, 7, 0, NATIVE)],
+)
+def test_growth_is_told_apart_by_who_holds_it(python: float, native: float, free: float, where: str) -> None:
+    base = LeakDetector().verdict()
+
+    def growing(slope: float) -> object:
+        return replace(base, slope=slope, lower=slope * 0.9, upper=slope * 1.1)
+
+    assert origin(growing(10), growing(python), growing(native), growing(free)) == where  # type: ignore[arg-type]
+
+
+def test_what_could_not_be_measured_explains_nothing() -> None:
+    verdict = replace(LeakDetector().verdict(), slope=5.0, lower=4.0, upper=6.0)
+    assert origin(verdict, None, None) == OUTSIDE
