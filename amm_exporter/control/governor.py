@@ -67,6 +67,7 @@ class Governor:
         self._find_plugins = plugins
         self._clock = clock
         self._listeners = Listeners()
+        self._fork_listeners: list[Callable[[], object]] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -127,6 +128,11 @@ class Governor:
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         """Call `listener(change)` at every tier change, from the sampling thread; returns what undoes it."""
         return self._listeners.on_tier(listener)
+
+    def on_fork(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Call `listener()` in a forked child, before a thread of AMM runs there; returns what undoes it, once."""
+        self._fork_listeners.append(listener)
+        return lambda: self._fork_listeners.remove(listener)
 
     def start(self) -> Governor:
         """Begin to watch; twice is harmless. Raises PolicyError for thresholds out of order on this machine."""
@@ -287,6 +293,8 @@ class Governor:
 
     def _after_fork_in_child(self) -> None:
         self._begin()
+        for listener in tuple(self._fork_listeners):
+            listener()
         self._start_thread()
 
 
@@ -308,9 +316,18 @@ _fork_handler_once = threading.Lock()
 
 
 def _restart_after_fork(governor: Governor) -> None:
+    follow_forks()
+    _RUNNING.add(governor)
+
+
+def follow_forks() -> None:
+    """Register the handler, once. What takes a governor's locks in a forked child registers its own after this.
+
+    Handlers run in the order of registration, and until this one has run a lock may be held by a thread that is not
+    there: a scrape in the child waited for ever, one fork in ten under two busy scrapers.
+    """
     if hasattr(os, "register_at_fork") and _fork_handler_once.acquire(blocking=False):
         os.register_at_fork(after_in_child=_after_fork_in_child)
-    _RUNNING.add(governor)
 
 
 def _after_fork_in_child() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 
@@ -26,11 +25,13 @@ class Session:
         self.desk = EvidenceDesk(governor, told=emit) if governor.gc is not None else None
         self._unlisten = governor.subscribe(self.desk.listen) if self.desk is not None else None
         instruments.show(governor, self_bytes, self.desk)
-        _follow_forks(instruments)
+        self._unfollow: Callable[[], None] | None = governor.on_fork(instruments.after_fork_in_child)
 
     def stop(self) -> None:
         """End the thread, restore the gc callbacks, close the files, and let every series vanish. Twice is harmless."""
-        _SHOWN.discard(self._instruments)
+        unfollow, self._unfollow = self._unfollow, None
+        if unfollow is not None:
+            unfollow()
         self._instruments.show(None)
         if self._unlisten is not None:
             self._unlisten()
@@ -70,21 +71,3 @@ def _own_rss() -> int:
         return 0
     finally:
         probe.close()
-
-
-# One fork handler for the module, after the governor's own: its registration comes first (see Governor.start). Not the
-# sessions are followed, which a program need not keep, but what they show on.
-_SHOWN: weakref.WeakSet[Instruments] = weakref.WeakSet()
-_registered: list[bool] = []
-
-
-def _follow_forks(instruments: Instruments) -> None:
-    if hasattr(os, "register_at_fork") and not _registered:
-        os.register_at_fork(after_in_child=_after_fork_in_child)
-        _registered.append(True)
-    _SHOWN.add(instruments)
-
-
-def _after_fork_in_child() -> None:
-    for instruments in tuple(_SHOWN):
-        instruments.after_fork_in_child()
