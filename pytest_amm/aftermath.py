@@ -65,6 +65,7 @@ def last_test(board: Board) -> dict[str, Any] | None:
                 "kept_bytes": 0,
                 "slack_bytes": 0,
                 "budget_bytes": None,
+                "leak": "",
                 "phases": [],
                 "breach": breach if ours else None,
                 "message": _message(stop.scope, stop.used_bytes, stop.budget_bytes) if ours else "killed from outside",

@@ -14,6 +14,8 @@ import pytest
 MARKER = "amm_budget"
 MARKERS = {
     MARKER: "amm_budget(size): how far this test may grow above where it started; overrides --amm-test-budget",
+    "amm_leak": "amm_leak(max_per_call='1KB', warmup=20, confidence='99%', time_limit='8s'): "
+    "run the test until it is decided whether each call leaves more than this behind",
     "amm_isolate": "amm_isolate: run this test in a forked child, so that a stop costs this test only",
 }
 """Every marker of the plugin, with the line that `pytest --markers` shows."""

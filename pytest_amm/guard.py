@@ -18,7 +18,7 @@ import pytest
 from _pytest import fixtures as pytest_fixtures
 from _pytest import python as pytest_python
 
-from amm_exporter.units import format_size
+from amm_exporter.units import format_ratio, format_size
 from pytest_amm import limits
 from pytest_amm.board import RUNG_LIMIT, Board, Seen, Stop
 from pytest_amm.failure import OverBudget
@@ -119,6 +119,19 @@ class Guard:
         """The growth that a limit set beforehand allows the present test; None where none is set."""
         return self._limits.allowed_bytes
 
+    @property
+    def host_level(self) -> int:
+        """0 fine, 1 warn and clean up, 2 end the run."""
+        return self._board.header().host_level
+
+    @property
+    def host_words(self) -> str:
+        header = self._board.header()
+        return (
+            f"{format_ratio(header.host_ppm / 1e6)} of the memory of this machine or container in use, "
+            f"every task stood still for memory {format_ratio(header.stall_ppm / 1e6)} of the last 10 s"
+        )
+
     def close(self) -> None:
         self._limits.close()
         if self._previous is not None:
@@ -143,6 +156,7 @@ class Guard:
         self._board.write_owner(self._slot, owner)
 
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True  # pytest then shows the line of the test that was interrupted
         stop = self._board.stop(self._slot)
         if not self._generation & 1 or stop.generation != self._generation or not self._in_user_code(frame):
             return

@@ -6,12 +6,20 @@ Standard library only. Which cgroup files count is found out by the plugin, whic
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class HostMemory:
     """Levels: 0 fine, 1 warn and clean up, 2 stop the run."""
 
-    def __init__(self, emergency_ratio: float | None, warn_ratio: float, stall_ratio: float | None) -> None:
+    def __init__(
+        self,
+        emergency_ratio: float | None,
+        warn_ratio: float,
+        stall_ratio: float | None,
+        cgroup: dict[str, Any] | None = None,
+    ) -> None:
+        self._cgroup = cgroup
         self._emergency_ratio = emergency_ratio
         self._warn_ratio = warn_ratio
         self._stall_ratio = stall_ratio
@@ -33,9 +41,26 @@ class HostMemory:
             raw = os.pread(self._meminfo, 4096, 0)
             self.total_bytes = _kib(raw, b"MemTotal:")
             self.used_bytes = self.total_bytes - _kib(raw, b"MemAvailable:")
+        if self._cgroup:
+            self._read_cgroup(self._cgroup)
         if self._pressure >= 0:
             self.stall_ratio = _full_avg10(os.pread(self._pressure, 512, 0))
         self.level = self._judge()
+
+    def _read_cgroup(self, cgroup: dict[str, Any]) -> None:
+        """The container instead of the machine, where it is the fuller one: usage without inactive file cache."""
+        try:
+            with open(cgroup["usage"], "rb") as file:
+                used = int(file.read())
+            with open(cgroup["stat"], "rb") as file:
+                raw = b"\n" + file.read()
+        except (OSError, ValueError):
+            return
+        at = raw.find(b"\n" + cgroup["inactive"].encode() + b" ")
+        used -= int(raw[at + 1 :].split(None, 2)[1]) if at >= 0 else 0
+        total = cgroup["limit"]
+        if used * max(1, self.total_bytes) >= self.used_bytes * total:
+            self.used_bytes, self.total_bytes = used, total
 
     def levels(self) -> tuple[int, int, int]:
         ratio = self.used_bytes / self.total_bytes if self.total_bytes else 0.0

@@ -23,9 +23,8 @@ class JsonReport:
 
     def __init__(self, path: str, session: Mapping[str, Any]) -> None:
         self.path = path
-        self._session = dict(session)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
-        head = json.dumps({"schema": SCHEMA, "complete": False, "session": self._session})[:-1] + ', "tests": ['
+        head = json.dumps({"schema": SCHEMA, "complete": False, "session": dict(session)})[:-1] + ', "tests": ['
         self._end = self._write(head.encode(), at=0)
         self._empty = True
 
@@ -34,9 +33,9 @@ class JsonReport:
         self._end = self._write(text.encode(), at=self._end)
         self._empty = False
 
-    def complete(self, tests: Sequence[Mapping[str, Any]], **more: Any) -> None:
+    def complete(self, document: Mapping[str, Any]) -> None:
         """Replace the file by the whole report: the summary before the tests, where a reader looks first."""
-        document = {"schema": SCHEMA, "complete": True, "session": self._session, **more, "tests": list(tests)}
+        document = {"schema": SCHEMA, "complete": True, **document}
         fresh = f"{self.path}.{os.getpid()}.tmp"
         with open(fresh, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)

@@ -19,6 +19,7 @@ CEILING_RATIO = 1.45
 ISOLATED_SLOTS = 127
 """Slot 0 is pytest itself, 1 to 127 are xdist's workers; an isolated test has the slot of its parent plus this."""
 
+_CGROUP_FILES = {1: ("memory.usage_in_bytes", "total_inactive_file"), 2: ("memory.current", "inactive_file")}
 _CODE = "import sys; sys.path.append(sys.argv[1]); from pytest_amm.watchdog import main; main(sys.argv[2:])"
 
 
@@ -54,7 +55,31 @@ def watchdog_settings(settings: Settings, aftermath: dict[str, Any] | None) -> d
         "emergency_ratio": settings.emergency_ratio if guards else None,
         "warn_ratio": settings.emergency_warn_ratio,
         "stall_ratio": settings.emergency_stall_ratio if guards else None,
+        "cgroup": container() if guards and settings.emergency_ratio is not None else None,
         "aftermath": aftermath,
+    }
+
+
+def container() -> dict[str, Any] | None:
+    """Which files tell the memory of the container, where one limits this process."""
+    from amm_exporter.errors import ProbeError
+    from amm_exporter.probes.limit import LimitProbe
+
+    probe = LimitProbe()
+    try:
+        cgroup = probe.cgroup()
+    except ProbeError:
+        return None
+    finally:
+        probe.close()
+    if cgroup is None or cgroup.limit_bytes is None:
+        return None
+    usage, inactive = _CGROUP_FILES[cgroup.version]
+    return {
+        "usage": os.path.join(cgroup.path, usage),
+        "stat": os.path.join(cgroup.path, "memory.stat"),
+        "inactive": inactive,
+        "limit": cgroup.limit_bytes,
     }
 
 

@@ -17,6 +17,7 @@ from pytest_amm.board import RUNG_CHILD, RUNG_LIMIT, RUNG_SIGNAL, Stop
 from pytest_amm.budget import Breach, TestBudget, budget_of, judge
 from pytest_amm.giveback import give_back
 from pytest_amm.guard import Guard
+from pytest_amm.leakgate import DECISION
 from pytest_amm.meter import Meter
 from pytest_amm.records import Phase, Record, pack
 from pytest_amm.settings import Settings
@@ -26,6 +27,9 @@ RECORD_ATTRIBUTE = "amm_record"
 
 _HELD_BYTES = 8 << 20
 """A failed test that holds less than this is left as it is: a full collection costs more than it frees."""
+
+_CLEAN_UP_SECONDS = 5.0
+"""How often a machine short of memory is cleaned up for."""
 
 
 class TestMeasure:
@@ -63,6 +67,8 @@ class Measurer:
         self._guard = guard
         self._worker = worker
         self._session_started = session_started
+        self._sample_hook: Any = None
+        self._cleaned = 0.0
         self._budgets: dict[str, TestBudget | None] = {}
 
     @property
@@ -111,6 +117,9 @@ class Measurer:
             self._finish(item, "teardown")
             if self._guard:
                 self._guard.end()
+                level = self._guard.host_level
+                if level:
+                    self._relieve(item, level)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -127,6 +136,8 @@ class Measurer:
             self._tell(report, item, measure, breach)
         if report.failed and (breach is not None or self._holds_much(measure)):
             give_back(item.config, call.excinfo.value if call.excinfo else None)
+        if report.when == "call" and "benchmark" in getattr(item, "funcargs", ()):
+            _note_benchmark(item, measure)
         if report.outcome != "passed" and measure.outcome != "failed":
             measure.outcome = report.outcome
         if report.when == "teardown":
@@ -146,6 +157,11 @@ class Measurer:
         if self._guard:
             self._guard.close()
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        hook = session.config.hook
+        self._sample_hook = hook.pytest_amm_sample if hook.pytest_amm_sample.get_hookimpls() else None
+
     def _finish(self, item: pytest.Item, name: str) -> None:
         measure = item.stash[MEASURE]
         seen, stop = self._guard.disarm() if self._guard else (None, None)
@@ -155,6 +171,8 @@ class Measurer:
             tree_bytes, children_bytes = max(peak_bytes, seen.tree_peak_bytes), seen.children_peak_bytes
         phase = Phase(name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
         measure.phases.append(phase)
+        if self._sample_hook is not None:
+            self._sample_hook(item=item, phase=phase)
         if stop is not None:
             measure.stop = stop
             source = measure.budget.source if measure.budget else ""
@@ -167,6 +185,14 @@ class Measurer:
                 session_budget_bytes=self._settings.budget_bytes,
                 test_budget=measure.budget,
             )
+
+    def _relieve(self, item: pytest.Item, level: int) -> None:
+        """The machine is short of memory: clean up; from the second level on end the run in order."""
+        if time.monotonic() - self._cleaned > _CLEAN_UP_SECONDS:
+            self._cleaned = time.monotonic()
+            give_back(item.config, None)
+        if level >= 2 and self._guard and not item.session.shouldstop:
+            item.session.shouldstop = f"amm: emergency stop: {self._guard.host_words}"
 
     def _holds_much(self, measure: TestMeasure) -> bool:
         """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
@@ -189,6 +215,7 @@ class Measurer:
         )
 
     def _tell(self, report: pytest.TestReport, item: pytest.Item, measure: TestMeasure, breach: Breach) -> None:
+        item.config.hook.pytest_amm_breach(item=item, breach=breach)
         notes = stop_notes(measure.stop) if measure.stop else ()
         text = failure.explain(breach, measure.phases, nodeid=item.nodeid, exact=self.exact, notes=notes)
         if self._settings.on_breach == "warn":
@@ -208,7 +235,18 @@ class Measurer:
             location=(path, (line or 0) + 1),
             breach=measure.breach,
             budget_bytes=measure.budget.size_bytes if measure.budget else None,
+            leak=item.stash.get(DECISION, ""),
         )
+
+
+def _note_benchmark(item: pytest.Item, measure: TestMeasure) -> None:
+    """Peak, growth and kept of the call beside pytest-benchmark's timings."""
+    call = measure.phases[-1]
+    information = getattr(item.funcargs["benchmark"], "extra_info", None)  # type: ignore[attr-defined]  # a function item
+    if isinstance(information, dict):
+        information["amm_peak_bytes"] = call.tree_peak_bytes
+        information["amm_growth_bytes"] = call.tree_peak_bytes - call.start_bytes
+        information["amm_kept_bytes"] = call.end_bytes - call.start_bytes
 
 
 def junit_properties(record: Record) -> list[tuple[str, object]]:

@@ -6,8 +6,9 @@ the watchdog.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from amm_exporter.probes.process import HighWaterMark, ProcessProbe
@@ -54,15 +55,18 @@ class Meter:
         self.exact = isinstance(mark, HighWaterMark)
         self.session_peak_bytes = session_peak_bytes or mark.read_bytes()
         self._start_bytes = self._end_bytes = 0
+        self._folded_bytes = 0
 
     def start(self) -> int:
         """A new stretch begins: the mark is reset. Returns the resident bytes now."""
+        self._folded_bytes = 0
         self._mark.reset()
         self._start_bytes = self._probe.rss_bytes()
         return self._start_bytes
 
     def go_on(self) -> None:
         """A new stretch begins where the last one ended: as `start`, a reading cheaper."""
+        self._folded_bytes = 0
         self._mark.reset()
         self._start_bytes = self._end_bytes
 
@@ -71,10 +75,25 @@ class Meter:
         start_bytes = self._start_bytes
         peak_bytes = self._peak_bytes(start_bytes)
         end_bytes = self._end_bytes = self._probe.rss_bytes()
-        peak_bytes = max(peak_bytes, start_bytes, end_bytes)
+        peak_bytes = max(peak_bytes, start_bytes, end_bytes, self._folded_bytes)
         if peak_bytes > self.session_peak_bytes:
             self.session_peak_bytes = peak_bytes
         return Span(start_bytes, peak_bytes, end_bytes)
+
+    @contextlib.contextmanager
+    def nested(self) -> Iterator[Callable[[], Span]]:
+        """A stretch within the present one: the mark has one owner, so the outer peak so far is folded in."""
+        outer_start_bytes = self._start_bytes
+        outer = self.stop()
+        start_bytes = self.start()
+        found: list[Span] = []
+        try:
+            yield lambda: found[0]
+        finally:
+            inner = self.stop()
+            found.append(Span(start_bytes, inner.peak_bytes, inner.end_bytes))
+            self._start_bytes = outer_start_bytes
+            self._folded_bytes = max(outer.peak_bytes, inner.peak_bytes)
 
     def rss_bytes(self) -> int:
         return self._probe.rss_bytes()

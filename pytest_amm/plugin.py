@@ -10,7 +10,9 @@ from pytest_amm import settings
 from pytest_amm.budget import MARKERS, has_marker
 
 if TYPE_CHECKING:
+    from pytest_amm.leakgate import LeakGate
     from pytest_amm.measure import Measurer
+    from pytest_amm.toolkit import Toolkit
 
 SETTINGS = pytest.StashKey[settings.Settings]()
 STARTED = pytest.StashKey[bool]()
@@ -18,6 +20,20 @@ STARTED = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     settings.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_amm import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.fixture
+def amm(request: pytest.FixtureRequest) -> Toolkit:
+    """Measure a block, check for a leak, weigh a remedy, stress in bounded chunks (docs/pytest.md)."""
+    from pytest_amm.start import toolkit
+
+    return toolkit(request.config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,11 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A marker holds without any option: a limit that is silently ignored would be none."""
     if not config.stash[STARTED] and has_marker(items, MARKERS):
-        measurer = _start(config, config.stash[SETTINGS])
-        measurer.pytest_collection_modifyitems(items)  # registered during this hook, it is not called by it any more
+        for plugin in _start(config, config.stash[SETTINGS]):
+            plugin.pytest_collection_modifyitems(items)  # registered during this hook, it is not called by it any more
 
 
-def _start(config: pytest.Config, values: settings.Settings) -> Measurer:
+def _start(config: pytest.Config, values: settings.Settings) -> tuple[Measurer, LeakGate]:
     from pytest_amm.start import start
 
     config.stash[STARTED] = True

@@ -41,6 +41,8 @@ class Record:
     location: tuple[str, int] = ("", 0)
     breach: Breach | None = None
     budget_bytes: int | None = None
+    leak: str = ""
+    """What the leak gate decided: leak, clean, undecided or not repeatable; empty where it was not asked."""
 
     @property
     def start_bytes(self) -> int:
@@ -93,6 +95,7 @@ def to_data(record: Record) -> dict[str, Any]:
         "kept_bytes": record.kept_bytes,
         "slack_bytes": record.slack_bytes,
         "budget_bytes": record.budget_bytes,
+        "leak": record.leak,
         "phases": [phase._asdict() for phase in record.phases],
         "breach": asdict(record.breach) if record.breach else None,
     }
@@ -110,6 +113,7 @@ def from_data(data: Mapping[str, Any]) -> Record:
         location=(data.get("file", ""), data.get("line", 0)),
         slack_bytes=data.get("slack_bytes", 0),
         budget_bytes=data.get("budget_bytes"),
+        leak=data.get("leak", ""),
         phases=tuple(Phase(**phase) for phase in data["phases"]),
         breach=Breach(**breach) if breach else None,
     )

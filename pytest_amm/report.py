@@ -84,11 +84,13 @@ class Reporter:
             return
         tests = [self._data(packed) for packed in self._packed]
         figures = summary(tests, settings.budget_bytes)
+        document: dict[str, Any] = {"session": self._session, "summary": figures, "tests": tests}
+        document["timeline"] = self._points()
+        session.config.hook.pytest_amm_report(document=document)
         if settings.html_path:
-            document = {"session": self._session, "summary": figures, "tests": tests}
-            Path(settings.html_path).write_text(page(document, self._points()), encoding="utf-8")
+            Path(settings.html_path).write_text(page(document, document["timeline"]), encoding="utf-8")
         if self._json and settings.json_path:
-            self._json.complete(tests, summary=figures, timeline=self._points())
+            self._json.complete(document)
         if self._bases:
             self._changes = compare(self._bases, tests)
             ratio = settings.fail_growth_ratio

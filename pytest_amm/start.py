@@ -13,16 +13,22 @@ from pytest_amm import launch
 from pytest_amm.board import Board
 from pytest_amm.guard import Guard
 from pytest_amm.isolate import Isolation
+from pytest_amm.leakgate import LeakGate
 from pytest_amm.measure import Measurer
 from pytest_amm.meter import Meter
 from pytest_amm.report import Reporter
 from pytest_amm.settings import Settings
+from pytest_amm.toolkit import Toolkit, host_usage_ratio
 
 BOARD_INPUT = "amm_board"
 """Under which name the controller of xdist tells a worker where the board is."""
 
 
-def start(config: pytest.Config, settings: Settings) -> Measurer:
+METER = pytest.StashKey[Meter]()
+BOARD = pytest.StashKey[Board]()
+
+
+def start(config: pytest.Config, settings: Settings) -> tuple[Measurer, LeakGate]:
     """Register what this process needs: a worker of xdist measures, a plain run measures and reports."""
     given: dict[str, Any] = getattr(config, "workerinput", {})
     worker = str(given.get("workerid", ""))
@@ -34,8 +40,13 @@ def start(config: pytest.Config, settings: Settings) -> Measurer:
     stops = settings.on_breach == "stop"
     guard = Guard(board, slot, budget_bytes=settings.budget_bytes, hard=settings.hard, stops=stops) if board else None
     meter = Meter()
+    config.stash[METER] = meter
+    if board:
+        config.stash[BOARD] = board
     measurer = Measurer(settings, meter, guard=guard, worker=worker, session_started=time.time())
     config.pluginmanager.register(measurer, "amm-measure")
+    gate = LeakGate(every=settings.leaks)
+    config.pluginmanager.register(gate, "amm-leakgate")
     if hasattr(os, "fork"):
         own_slot = slot + launch.ISOLATED_SLOTS
 
@@ -48,7 +59,21 @@ def start(config: pytest.Config, settings: Settings) -> Measurer:
     if reporter:
         reporter.board = board
         config.pluginmanager.register(reporter, "amm-report")
-    return measurer
+    return measurer, gate
+
+
+def toolkit(config: pytest.Config) -> Toolkit:
+    """What the fixture `amm` gives; with no option on it measures by itself."""
+    if METER not in config.stash:
+        meter = config.stash[METER] = Meter()
+        config.add_cleanup(meter.close)
+    board = config.stash.get(BOARD, None)
+
+    def usage_ratio() -> float:
+        known = board.header().host_ppm / 1e6 if board else 0.0
+        return known or host_usage_ratio()
+
+    return Toolkit(config.stash[METER], usage_ratio)
 
 
 def _board(config: pytest.Config, settings: Settings, given: dict[str, Any], reporter: Reporter | None) -> Board | None:

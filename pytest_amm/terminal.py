@@ -10,6 +10,7 @@ from pytest_amm.records import Record
 _COLUMNS = ("peak", "growth", "kept")
 _FIGURE_WIDTH = 10
 _BAR_WIDTH = 8
+_DECISIONS = ("leak", "clean", "undecided", "not repeatable")
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -24,6 +25,7 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
     yield from footer(records, budget_bytes=budget_bytes)
+    yield from leaks(records)
 
 
 def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[str]:
@@ -35,6 +37,17 @@ def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[s
     if budget_bytes:
         line += f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
     yield line
+
+
+def leaks(records: Sequence[Record]) -> Iterator[str]:
+    """What the leak gate decided, and which tests it could not decide."""
+    decided = [record.leak for record in records if record.leak]
+    if not decided:
+        return
+    yield "leak gate: " + ", ".join(f"{decided.count(word)} {word}" for word in _DECISIONS if word in decided)
+    for record in records:
+        if record.leak in ("undecided", "not repeatable"):
+            yield f"  {record.leak}: {record.nodeid}"
 
 
 def bar(ratio: float, width: int) -> str:

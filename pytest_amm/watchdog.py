@@ -84,7 +84,9 @@ class Watchdog:
         self._stop_ratio: float = settings["stop_ratio"]
         self._stops: bool = settings["stops"]
         self._signal: int = settings["signal"]
-        self._host = HostMemory(settings["emergency_ratio"], settings["warn_ratio"], settings["stall_ratio"])
+        self._host = HostMemory(
+            settings["emergency_ratio"], settings["warn_ratio"], settings["stall_ratio"], settings["cgroup"]
+        )
         self._host_next = 0.0
         self._timeline = Timeline(board)
         self._tree_bytes = 0

@@ -1,0 +1,166 @@
+"""Runs a test body until it is decided whether each call leaves memory behind: `@pytest.mark.amm_leak`, `--amm-leaks`.
+
+The deciding is `amm_exporter.control.leak_gate`; this file knows tests: their arguments, their marker, their failure.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from amm_exporter.errors import AMMError, UnitError, did_you_mean
+from amm_exporter.units import format_ratio, format_size, parse_duration, parse_ratio, parse_size
+from pytest_amm.failure import OverBudget
+
+if TYPE_CHECKING:
+    from amm_exporter.control.leak_gate import PerCallVerdict
+
+MARKER = "amm_leak"
+DECISION = pytest.StashKey[str]()
+"""leak, clean, undecided or not repeatable, once a test was checked."""
+
+SUITE_SECONDS = 3.0
+"""With --amm-leaks a test without a marker is given this long: a suite has many."""
+_REPEAT = "not repeatable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakRule:
+    """What a marker asks for. `max_per_call_bytes` may stay behind after each call."""
+
+    max_per_call_bytes: int = 1024
+    warmup_count: int = 20
+    confidence_ratio: float = 0.99
+    time_limit_seconds: float = 8.0
+
+
+def rule_of(item: pytest.Item, *, every: bool) -> LeakRule | None:
+    """The rule of one test, None where it is not to be checked. Raises pytest.UsageError for an unusable marker."""
+    marker = item.get_closest_marker(MARKER)
+    if marker is None:
+        return LeakRule(time_limit_seconds=SUITE_SECONDS) if every and _repeatable(item) else None
+    where = f"{item.nodeid}: @pytest.mark.amm_leak"
+    if not _repeatable(item):
+        raise pytest.UsageError(
+            f"{where}: works on plain test functions; elsewhere call the fixture: amm.leak_check(fn)"
+        )
+    if marker.args:
+        raise pytest.UsageError(
+            f"{where}: got {len(marker.args)} positional arguments; write amm_leak(max_per_call='1KB')"
+        )
+    try:
+        return parse_rule(marker.kwargs)
+    except AMMError as error:
+        raise pytest.UsageError(f"{where}: {error}") from None
+
+
+def parse_rule(arguments: Mapping[str, Any]) -> LeakRule:
+    """A rule from keyword arguments as people write them. Raises UnitError."""
+    values: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name not in _ARGUMENTS:
+            raise UnitError(name, "an argument of amm_leak", did_you_mean(name, _ARGUMENTS))
+        field, parse = _ARGUMENTS[name]
+        values[field] = parse(value)
+    return LeakRule(**values)
+
+
+def check(fn: Callable[[], object], rule: LeakRule, *, what: str) -> PerCallVerdict:
+    """Decide, and raise when `fn` leaks."""
+    from amm_exporter.control.leak_gate import leak_per_call
+
+    verdict = leak_per_call(
+        fn,
+        max_per_call_bytes=rule.max_per_call_bytes,
+        warmup=rule.warmup_count,
+        confidence=rule.confidence_ratio,
+        time_limit_seconds=rule.time_limit_seconds,
+    )
+    if verdict.decision == "leak":
+        raise OverBudget(explain(verdict, rule, what=what), pytrace=False)
+    return verdict
+
+
+def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str) -> str:
+    """The failure text of a leak."""
+    lines = [
+        f"leaks {format_size(verdict.bytes_per_call)} a call, {format_size(rule.max_per_call_bytes)} allowed",
+        f"  what     {what}",
+        f"  between  {format_size(verdict.lower)} and {format_size(verdict.upper)} "
+        f"at {format_ratio(rule.confidence_ratio)} confidence, after {verdict.calls} calls ({verdict.series})",
+    ]
+    lines += [f"  type     {name}: {count:.3g} more a call" for name, count in verdict.types]
+    lines += [f"  line     {site}: {format_size(size)} a call" for site, size in verdict.sites]
+    lines += [f"  how      {reason}" for reason in verdict.reasons]
+    lines.append('  next     if this is meant to stay: @pytest.mark.amm_leak(max_per_call="...")')
+    return "\n".join(lines)
+
+
+class LeakGate:
+    """The plugin object that runs the bodies of checked tests."""
+
+    def __init__(self, *, every: bool) -> None:
+        self._every = every
+        self._rules: dict[str, LeakRule] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            rule = rule_of(item, every=self._every)
+            if rule is not None:
+                self._rules[item.nodeid] = rule
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        rule = self._rules.get(pyfuncitem.nodeid)
+        if rule is None:
+            return None
+        function = pyfuncitem.obj
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        function(**arguments)  # a failure of the body itself is its own, without ours around it
+        marked = pyfuncitem.get_closest_marker(MARKER) is not None
+        pyfuncitem.stash[DECISION] = self._check(lambda: function(**arguments), rule, pyfuncitem, marked=marked)
+        return True
+
+    def _check(self, fn: Callable[[], object], rule: LeakRule, item: pytest.Item, *, marked: bool) -> str:
+        try:
+            return check(fn, rule, what=item.nodeid).decision
+        except OverBudget:
+            item.stash[DECISION] = "leak"
+            raise
+        except (Exception, pytest.skip.Exception, pytest.fail.Exception):  # what tests raise
+            if marked:
+                raise
+            return _REPEAT  # with --amm-leaks nobody said that this test can run twice
+
+
+def _repeatable(item: pytest.Item) -> bool:
+    """Plain functions and methods: not unittest's (no arguments to call again with), not coroutines."""
+    if not isinstance(item, pytest.Function) or type(item).__name__ == "TestCaseFunction":
+        return False
+    return not (inspect.iscoroutinefunction(item.obj) or inspect.isasyncgenfunction(item.obj))
+
+
+def _warmup(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:
+        raise UnitError(value, "a whole number of calls from 0 to 1000000")
+    return value
+
+
+def _confidence(value: object) -> float:
+    ratio = parse_ratio(value)
+    if not 0.5 < ratio < 1:
+        raise UnitError(value, "a confidence between 50% and 100%, as '99%'")
+    return ratio
+
+
+_ARGUMENTS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "max_per_call": ("max_per_call_bytes", parse_size),
+    "warmup": ("warmup_count", _warmup),
+    "confidence": ("confidence_ratio", _confidence),
+    "time_limit": ("time_limit_seconds", parse_duration),
+}

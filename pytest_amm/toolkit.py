@@ -1,0 +1,173 @@
+"""The fixture `amm`: measure a stretch, check for a leak, weigh a remedy, stress in bounded chunks.
+
+Figures are of the resident set of the own process, exact where the kernel has a high-water mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_amm import leakgate
+from pytest_amm.giveback import trim
+from pytest_amm.meter import Meter
+
+if TYPE_CHECKING:
+    from amm_exporter.control.leak_gate import PerCallVerdict
+
+T = TypeVar("T")
+
+LARGEST_CHUNK = 50
+MOST_THREADS = 8
+_STEPS = ((0.85, 0.1), (0.8, 0.2), (0.7, 0.5), (0.6, 0.8), (0.0, 1.0))
+"""From this share of the machine's memory in use on, this share of the chunk and of the threads."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """A stretch of code: filled when its `with` block ends."""
+
+    start_bytes: int = 0
+    peak_bytes: int = 0
+    end_bytes: int = 0
+
+    @property
+    def growth_bytes(self) -> int:
+        return max(0, self.peak_bytes - self.start_bytes)
+
+    @property
+    def kept_bytes(self) -> int:
+        return self.end_bytes - self.start_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a strategy gave back. `score_ratio` is freed over grown; below `noise_ratio` it means nothing."""
+
+    grown_bytes: int
+    freed_bytes: int
+    score_ratio: float
+    noise_ratio: float
+
+    @property
+    def effective(self) -> bool:
+        return self.score_ratio > self.noise_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability:
+    """What stayed after each cycle of a stress. `stable` when the second half holds no more than the first's spread."""
+
+    kept_bytes: tuple[int, ...]
+    drift_bytes: int
+    spread_bytes: int
+
+    @property
+    def stable(self) -> bool:
+        return self.drift_bytes <= max(self.spread_bytes, 1 << 20)
+
+
+class Toolkit:
+    """What the fixture gives. `usage_ratio` tells how full the machine is."""
+
+    def __init__(self, meter: Meter, usage_ratio: Callable[[], float]) -> None:
+        self._meter = meter
+        self._usage_ratio = usage_ratio
+
+    @contextlib.contextmanager
+    def measure(self) -> Iterator[Measured]:
+        """The memory of a block: `with amm.measure() as seen: ...`, then `seen.peak_bytes`."""
+        seen = Measured()
+        with self._meter.nested() as inner:
+            yield seen
+        seen.start_bytes, seen.peak_bytes, seen.end_bytes = inner()
+
+    def leak_check(self, fn: Callable[[], object], **rule: Any) -> PerCallVerdict:
+        """Call `fn` until it is decided whether each call leaves memory behind; fails the test when it does.
+
+        Takes the arguments of the marker: max_per_call, warmup, confidence, time_limit.
+        """
+        name = getattr(fn, "__qualname__", repr(fn))
+        return leakgate.check(fn, leakgate.parse_rule(rule), what=name)
+
+    def before_after(self, fn: Callable[[], object], strategy: Callable[[], object], *, rounds: int = 5) -> Effect:
+        """How much of what `fn` leaves resident `strategy` gives back, against doing nothing.
+
+        `fn` builds the memory and must leave it reachable by what `strategy` works on.
+        """
+        freed, grown, idle = [], [], []
+        for _ in range(rounds):
+            start_bytes = self._meter.rss_bytes()
+            fn()
+            full_bytes = self._meter.rss_bytes()
+            idle.append(abs(self._meter.rss_bytes() - full_bytes))
+            strategy()
+            freed.append(full_bytes - self._meter.rss_bytes())
+            grown.append(full_bytes - start_bytes)
+        grown_bytes = max(1, round(statistics.median(grown)))
+        spread_bytes = statistics.median(abs(value - statistics.median(freed)) for value in freed) + max(idle)
+        return Effect(
+            grown_bytes=grown_bytes,
+            freed_bytes=round(statistics.median(freed)),
+            score_ratio=statistics.median(freed) / grown_bytes,
+            noise_ratio=3 * spread_bytes / grown_bytes,
+        )
+
+    def stress(self, fn: Callable[[], object], *, cycles: int = 30) -> Stability:
+        """Call `fn` again and again, clean up after each cycle, and judge whether memory settles."""
+        import gc
+
+        kept = []
+        for _ in range(cycles):
+            fn()
+            gc.collect()
+            trim()
+            kept.append(self._meter.rss_bytes())
+        return stability(kept)
+
+    def batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """The items in chunks of at most 50, smaller while the machine's memory is tight."""
+        at = 0
+        while at < len(items):
+            size = max(1, int(LARGEST_CHUNK * self._share()))
+            yield items[at : at + size]
+            at += size
+
+    @property
+    def threads(self) -> int:
+        """How many threads a stress may use now: at most 8, fewer while the machine's memory is tight."""
+        return max(1, int(MOST_THREADS * self._share()))
+
+    def _share(self) -> float:
+        ratio = self._usage_ratio()
+        return next(share for least, share in _STEPS if ratio >= least)
+
+
+def stability(kept: Sequence[int]) -> Stability:
+    """The verdict on what stayed after each cycle; the first quarter is warm-up."""
+    settled = list(kept[len(kept) // 4 :]) or list(kept)
+    half = len(settled) // 2 or 1
+    first, second = settled[:half], settled[half:] or settled[:half]
+    return Stability(
+        kept_bytes=tuple(kept),
+        drift_bytes=round(statistics.median(second) - statistics.median(first)),
+        spread_bytes=max(first) - min(first),
+    )
+
+
+def host_usage_ratio() -> float:
+    """How full the machine is; 0 where it cannot be read."""
+    from amm_exporter.errors import ProbeError
+    from amm_exporter.probes.host import HostProbe
+
+    probe = HostProbe()
+    try:
+        host = probe.read()
+    except ProbeError:
+        return 0.0
+    finally:
+        probe.close()
+    return host.used_bytes / host.total_bytes

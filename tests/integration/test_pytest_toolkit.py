@@ -1,0 +1,332 @@
+"""Leak gate, the fixture `amm`, emergency stop, hooks, and the company of other plugins, in real runs."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AMM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
+
+
+LEAKS = """
+    import pytest
+    kept = []
+
+    @pytest.mark.amm_leak(max_per_call="100B", time_limit="5s")
+    def test_leaky():
+        kept.append(bytearray(400))
+
+    @pytest.mark.amm_leak(max_per_call="100B", time_limit="5s")
+    def test_clean():
+        [bytearray(400) for _ in range(10)]
+
+    @pytest.mark.amm_leak
+    @pytest.mark.parametrize("number", [1])
+    def test_fails_by_itself(number):
+        assert number == 2
+"""
+
+
+def test_the_marker_finds_the_leak_and_names_its_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=LEAKS)
+    result = pytester.runpytest_subprocess()
+    assert result.parseoutcomes() == {"failed": 2, "passed": 1}
+    result.stdout.fnmatch_lines(
+        [
+            "leaks * B a call, 100 B allowed",
+            "  what     test_it.py::test_leaky",
+            "  between  * at 99% confidence, after * calls (*)",
+            "  line     *test_it.py:6: * B a call",
+            "leak gate: 1 leak, 1 clean",
+        ]
+    )
+    result.stdout.fnmatch_lines(["E*assert 1 == 2"])
+
+
+def test_a_whole_suite_is_checked_and_what_cannot_repeat_is_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import unittest
+        kept, seen = [], []
+        def test_leaky(): kept.append(bytearray(9000))
+        def test_clean(): pass
+        def test_only_once():
+            assert not seen
+            seen.append(1)
+        class TestOld(unittest.TestCase):
+            def test_method(self): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-leaks")
+    assert result.parseoutcomes() == {"failed": 1, "passed": 3}
+    result.stdout.fnmatch_lines(["leak gate: 1 leak, 1 clean, 1 not repeatable", "  not repeatable: *test_only_once"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("max_per_cal='1KB'", "got 'max_per_cal'; expected an argument of amm_leak; did you mean 'max_per_call'?"),
+        ("'1KB'", "got 1 positional arguments; write amm_leak(max_per_call='1KB')"),
+        ("warmup='many'", "got 'many'; expected a whole number of calls from 0 to 1000000"),
+        ("confidence='100%'", "got '100%'; expected a confidence between 50% and 100%, as '99%'"),
+        ("time_limit='0s'", "got '0s'; expected a duration such as '500ms', '1s', '5m' or '2h' (units: ms s m h d), "
+            "more than zero and at most 100 years"),
+    ],
+)  # fmt: skip
+def test_a_wrong_leak_marker_is_one_line(pytester: pytest.Pytester, marker: str, message: str) -> None:
+    pytester.makepyfile(test_it=f"import pytest\n@pytest.mark.amm_leak({marker})\ndef test_it(): pass\n")
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: test_it.py::test_it: @pytest.mark.amm_leak: {message}" in result.stderr.lines
+
+
+def test_the_leak_marker_on_a_unittest_method_says_what_to_do(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest, unittest
+        class TestOld(unittest.TestCase):
+            @pytest.mark.amm_leak
+            def test_it(self): pass
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    assert (
+        "ERROR: test_it.py::TestOld::test_it: @pytest.mark.amm_leak: works on plain test functions; elsewhere call the "
+        "fixture: amm.leak_check(fn)"
+    ) in result.stderr.lines
+
+
+def test_the_fixture_works_without_any_option(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        MB = 1 << 20
+
+        def test_measure(amm):
+            with amm.measure() as seen:
+                bytearray(80 * MB)
+            assert abs(seen.growth_bytes - 80 * MB) < MB
+            assert seen.kept_bytes < MB
+
+        def test_leak(amm):
+            kept = []
+            with pytest.raises(BaseException, match="leaks"):
+                amm.leak_check(lambda: kept.append(bytearray(5000)), max_per_call="1KB")
+            assert amm.leak_check(lambda: None).decision == "clean"
+
+        def test_remedy(amm):
+            kept = []
+            effect = amm.before_after(lambda: kept.append(bytearray(40 * MB)), kept.clear)
+            assert effect.effective
+            assert effect.score_ratio > 0.9
+            nothing = amm.before_after(lambda: kept.append(bytearray(4 * MB)), lambda: None)
+            assert not nothing.effective
+
+        def test_stress(amm):
+            assert amm.stress(lambda: [bytearray(1000) for _ in range(10000)], cycles=12).stable
+            kept = []
+            assert not amm.stress(lambda: kept.append(bytearray(MB)), cycles=12).stable
+
+        def test_batches(amm):
+            chunks = list(amm.batches(range(120)))
+            assert [x for chunk in chunks for x in chunk] == list(range(120))
+            assert max(map(len, chunks)) <= 50
+            assert 1 <= amm.threads <= 8
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    assert result.parseoutcomes() == {"passed": 5}
+
+
+def test_a_measured_block_does_not_hide_the_tests_own_peak(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        def test_outer(amm):
+            bytearray(90 << 20)
+            with amm.measure():
+                bytearray(10 << 20)
+        """
+    )
+    pytester.runpytest_subprocess("--amm-json=r.json")
+    (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert test["growth_bytes"] > 85 << 20
+
+
+def test_an_emergency_stops_the_test_and_ends_the_run_in_order(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import time
+        def test_long(): time.sleep(20)
+        def test_never(): open("ran", "w").close()
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-emergency=0.1%", "--amm-emergency-warn=0.1%")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert not (pytester.path / "ran").exists()
+    result.stdout.fnmatch_lines(
+        ["*OverBudget: stopped: the machine had in use *", "*amm: emergency stop: * of the memory of this machine*"]
+    )
+
+
+def test_the_warning_level_cleans_up_and_goes_on(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import gc, time, weakref
+        gc.disable()
+        class Node: pass
+        node = Node(); node.self = node
+        watch = weakref.ref(node)
+        del node
+        def test_first(): time.sleep(0.5)
+        def test_second(): assert watch() is None
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-emergency=100%", "--amm-emergency-warn=0.1%")
+    assert result.parseoutcomes() == {"passed": 2}
+
+
+def test_hooks_are_called_with_what_they_promise(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        def pytest_amm_sample(item, phase):
+            print("SAMPLE", item.name, phase.name, phase.peak_bytes >= phase.start_bytes)
+        def pytest_amm_breach(item, breach):
+            print("BREACH", item.name, breach.over_bytes > 0)
+        def pytest_amm_report(document):
+            document["session"]["commit"] = "abc"
+        """
+    )
+    pytester.makepyfile("def test_it(): bytearray(40 << 20)")
+    result = pytester.runpytest_subprocess("--amm-test-budget=1MB", "--amm-on-breach=fail", "--amm-json=r.json", "-s")
+    result.stdout.fnmatch_lines_random(
+        ["*SAMPLE test_it setup True", "*SAMPLE test_it call True", "*BREACH test_it True"]
+    )
+    assert json.loads((pytester.path / "r.json").read_text())["session"]["commit"] == "abc"
+
+
+def test_junit_properties_comparison_page_and_annotations(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pytester.makepyfile(test_it="def test_it(): bytearray(10 << 20)")
+    pytester.runpytest_subprocess("--amm-json=base.json", "--junitxml=j.xml")
+    assert 'name="amm_growth_bytes"' in (pytester.path / "j.xml").read_text()
+    assert pytester.runpytest_subprocess("--amm-compare=base.json", "--amm-fail-growth=10%").ret == 0
+
+    path.write_text("def test_it(): bytearray(60 << 20)")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = pytester.runpytest_subprocess(
+        "--amm-compare=base.json", "--amm-fail-growth=10%", "--amm-html=r.html", "--amm-test-budget=50MB"
+    )
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "*= memory compared with base.json =*",
+            "* MiB * MiB * MiB * KiB  test_it.py::test_it (more than 10%)",
+            "::error file=test_it.py,line=1,title=Memory budget::test_it.py::test_it: grew *",
+        ]
+    )
+    assert "test_it.py::test_it" in (pytester.path / "r.html").read_text()
+
+
+def test_a_comparison_with_another_file_is_refused(pytester: pytest.Pytester) -> None:
+    (pytester.path / "other.json").write_text("{}")
+    result = pytester.runpytest_inprocess("--amm-compare=other.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "ERROR: --amm-compare: other.json: not a JSON report of --amm-json (no schema 'amm-pytest/1')"
+        in result.stderr.lines
+    )
+
+
+def test_unittest_doctest_and_subtests_are_measured(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it='''
+        import unittest
+        class TestOld(unittest.TestCase):
+            def setUp(self): bytearray(40 << 20)
+            def test_one(self):
+                with self.subTest("a"): pass
+                with self.subTest("b"): bytearray(60 << 20)
+        def doctested():
+            """
+            >>> len(bytearray(50 << 20))
+            52428800
+            """
+        '''
+    )
+    pytester.runpytest_subprocess("--doctest-modules", "--amm-json=r.json")
+    tests = {
+        test["nodeid"].rpartition("::")[2]: test for test in json.loads((pytester.path / "r.json").read_text())["tests"]
+    }
+    assert tests["test_one"]["growth_bytes"] > 55 << 20
+    assert tests["test_it.doctested"]["growth_bytes"] > 45 << 20
+
+
+def test_an_asynchronous_test_is_stopped_too(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import asyncio, inspect, pytest
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_pyfunc_call(pyfuncitem):
+            if inspect.iscoroutinefunction(pyfuncitem.obj):
+                asyncio.run(pyfuncitem.obj())
+                return True
+        """
+    )
+    pytester.makepyfile(
+        test_it="""
+        import asyncio
+        async def test_grows():
+            kept = []
+            for _ in range(100):
+                kept.append(b"1" * (10 << 20))
+                await asyncio.sleep(0)
+        def test_after(): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-budget=200MB")
+    assert result.parseoutcomes() == {"failed": 1, "passed": 1}
+
+
+def test_one_session_budget_for_all_workers(pytester: pytest.Pytester) -> None:
+    """Two workers that hold 150 MB each break a budget of 300 MB that neither breaks alone."""
+    pytester.makepyfile(
+        test_it="""
+        import time, pytest
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_half(number):
+            kept = b"1" * (150 << 20)
+            time.sleep(3)
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-budget=300MB", "-n2", "--amm-json=r.json")
+    tests = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert result.parseoutcomes()["failed"] >= 1
+    assert {test["worker"] for test in tests} == {"gw0", "gw1"}
+
+
+def test_a_run_within_a_run_leaves_the_outer_one_measuring(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_outer="""
+        pytest_plugins = "pytester"
+        def test_outer(pytester):
+            bytearray(60 << 20)
+            pytester.makepyfile("def test_inner(): bytearray(10 << 20)")
+            pytester.runpytest_inprocess("--amm-budget=2GB", "--amm-json=inner.json").assert_outcomes(passed=1)
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-budget=2GB", "--amm-json=outer.json")
+    result.assert_outcomes(passed=1)
+    (test,) = json.loads((pytester.path / "outer.json").read_text())["tests"]
+    assert test["growth_bytes"] > 55 << 20
