@@ -22,6 +22,7 @@ from amm_exporter.units import format_ratio, format_size
 from pytest_amm import limits
 from pytest_amm.board import RUNG_LIMIT, Board, Seen, Stop
 from pytest_amm.failure import OverBudget
+from pytest_amm.meter import Meter
 from pytest_amm.threads import TestThreads
 
 SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
@@ -51,10 +52,18 @@ class Guard:
     """Arms and disarms one process. Made in the main thread; `close` undoes the handler and the limits."""
 
     def __init__(
-        self, board: Board, slot: int, *, budget_bytes: int | None = None, hard: bool = False, stops: bool = True
+        self,
+        board: Board,
+        slot: int,
+        meter: Meter,
+        *,
+        budget_bytes: int | None = None,
+        hard: bool = False,
+        stops: bool = True,
     ) -> None:
         self._board = board
         self._slot = slot
+        self.meter = meter
         self._pid = os.getpid()
         self._generation = 0
         self._test_number = 0
@@ -70,9 +79,11 @@ class Guard:
         board.write_answer(slot, 0, 0, self._evidence)
         self._write()
 
-    @property
-    def can_signal(self) -> bool:
-        return self._previous is not None
+    @classmethod
+    def of_outer_run(cls) -> Guard | None:
+        """The guard of a pytest run in this process that started the present one, known by the handler it left."""
+        owner = getattr(signal.getsignal(SIGNAL), "__self__", None) if sys.platform.startswith("linux") else None
+        return owner if isinstance(owner, cls) else None
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
         """A new test, from here on judged above `base_bytes`."""

@@ -42,11 +42,21 @@ class Span(NamedTuple):
 
 
 class Meter:
-    """Measures one stretch after the other; to be used by one thread. `close` gives the file descriptors back."""
+    """Measures one stretch after the other; to be used by one thread. `close` gives the file descriptors back.
+
+    `outer` is the meter of a pytest run in the same process that started this one, as pytester does: a process has one
+    mark, so a reset here first tells the other.
+    """
 
     def __init__(
-        self, *, probe: ProcessProbe | None = None, mark: Mark | None = None, session_peak_bytes: int = 0
+        self,
+        *,
+        probe: ProcessProbe | None = None,
+        mark: Mark | None = None,
+        session_peak_bytes: int = 0,
+        outer: Meter | None = None,
     ) -> None:
+        self._outer = outer
         self._probe = probe or ProcessProbe()
         if mark is None:
             kernel = HighWaterMark()
@@ -60,14 +70,14 @@ class Meter:
     def start(self) -> int:
         """A new stretch begins: the mark is reset. Returns the resident bytes now."""
         self._folded_bytes = 0
-        self._mark.reset()
+        self._reset()
         self._start_bytes = self._probe.rss_bytes()
         return self._start_bytes
 
     def go_on(self) -> None:
         """A new stretch begins where the last one ended: as `start`, a reading cheaper."""
         self._folded_bytes = 0
-        self._mark.reset()
+        self._reset()
         self._start_bytes = self._end_bytes
 
     def stop(self) -> Span:
@@ -95,12 +105,21 @@ class Meter:
             self._start_bytes = outer_start_bytes
             self._folded_bytes = max(outer.peak_bytes, inner.peak_bytes)
 
+    def fold(self) -> None:
+        """Keep the peak so far: somebody else is about to reset the mark."""
+        self._folded_bytes = max(self._folded_bytes, self._peak_bytes(self._start_bytes))
+
     def rss_bytes(self) -> int:
         return self._probe.rss_bytes()
 
     def close(self) -> None:
         self._mark.close()
         self._probe.close()
+
+    def _reset(self) -> None:
+        if self._outer is not None:
+            self._outer.fold()
+        self._mark.reset()
 
     def _peak_bytes(self, start_bytes: int) -> int:
         if self.exact and getrusage is not None:

@@ -38,8 +38,10 @@ def start(config: pytest.Config, settings: Settings) -> tuple[Measurer, LeakGate
     board = _board(config, settings, given, reporter)
     slot = launch.slot_of(worker)
     stops = settings.on_breach == "stop"
-    guard = Guard(board, slot, budget_bytes=settings.budget_bytes, hard=settings.hard, stops=stops) if board else None
-    meter = Meter()
+    outer = Guard.of_outer_run()
+    meter = Meter(outer=outer.meter if outer else None)
+    budget_bytes = settings.budget_bytes
+    guard = Guard(board, slot, meter, budget_bytes=budget_bytes, hard=settings.hard, stops=stops) if board else None
     config.stash[METER] = meter
     if board:
         config.stash[BOARD] = board
@@ -52,7 +54,7 @@ def start(config: pytest.Config, settings: Settings) -> tuple[Measurer, LeakGate
 
         def prepare_child() -> None:
             if board:
-                measurer.use(Guard(board, own_slot, budget_bytes=settings.budget_bytes, hard=True, stops=stops))
+                measurer.use(Guard(board, own_slot, meter, budget_bytes=budget_bytes, hard=True, stops=stops))
 
         isolation = Isolation(board, own_slot, prepare_child, every=settings.isolate)
         config.pluginmanager.register(isolation, "amm-isolate")

@@ -322,7 +322,7 @@ def test_a_run_within_a_run_leaves_the_outer_one_measuring(pytester: pytest.Pyte
         pytest_plugins = "pytester"
         def test_outer(pytester):
             bytearray(60 << 20)
-            pytester.makepyfile("def test_inner(): bytearray(10 << 20)")
+            pytester.makepyfile(test_inner="def test_inner(): bytearray(10 << 20)")
             pytester.runpytest_inprocess("--amm-budget=2GB", "--amm-json=inner.json").assert_outcomes(passed=1)
         """
     )
