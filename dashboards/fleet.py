@@ -42,7 +42,7 @@ def fleet() -> dashboard.Dashboard:
     board = board.with_panel(_processes()).with_panel(_alerts())
     board = board.with_panel(
         worst("Worst ten", "The processes nearest to their limit.", "percentunit",
-              (f"topk(10, {recorded(recording.PRESSURE)})", WHO), limits=steps(*PRESSURE_STEPS), maximum=1)
+              (f"topk(10, {recorded(recording.PRESSURE)})", WHO), limits=steps(*PRESSURE_STEPS), maximum=1, width=10)
     )  # fmt: skip
     board = board.with_row(dashboard.Row("History"))
     for panel in _history():
@@ -60,7 +60,7 @@ def _now() -> Panels:
         "Alerts firing", "Alerts of these rules that fire now.", "none", f"count({FIRING}) or vector(0)", limits=above
     )
     yield number("Leaks suspected", "Series judged to leak by the processes themselves.", "none",
-                 f"sum({of('amm.leak.detected')}) or vector(0)", limits=above)  # fmt: skip
+                 f"sum({of('amm.memory.leak.detected')}) or vector(0)", limits=above)  # fmt: skip
     yield number("Highest pressure", "Use over limit of the process nearest to its limit.", "percentunit",
                  f"max({recorded(recording.PRESSURE)})", limits=steps(*PRESSURE_STEPS), decimals=1)  # fmt: skip
     yield number("Next exhaustion",
@@ -75,9 +75,9 @@ def _processes() -> Any:
         ("Pressure", each("max", recorded(recording.PRESSURE))),
         ("Resident", each("max", of("process.memory.usage"))),
         ("Headroom", each("min", of("amm.memory.headroom"))),
-        ("Growth", each("max", of("amm.leak.slope"))),
+        ("Growth", each("max", of("amm.memory.leak.slope"))),
         ("Over budget, 1 h", each("max", f"{recorded(recording.BURN + '1h')} * {recording.ALLOWED_SHARE}")),
-        ("Alerts", each("count", FIRING)),
+        ("Alerts", f"{each('count', FIRING)} and {each('max', of('amm.memory.tier'))}"),
     )
     pressure = {"mode": "absolute", "steps": [{"value": value, "color": colour} for value, colour in PRESSURE_STEPS]}
     coloured = {"custom.cellOptions": {"type": "color-text"}}
@@ -112,7 +112,7 @@ def _alerts() -> Any:
         renamed={"alertname": "alert", "process_pid": "pid"},
         hidden=("Value", "Value #A"),
         styles={"alert": runbook_link()},
-        width=16,
+        width=14,
     )
 
 

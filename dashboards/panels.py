@@ -161,7 +161,7 @@ def lines(
     if minimum is not None:
         panel = panel.min(minimum)
     if maximum is not None:
-        panel = panel.max(maximum)
+        panel = panel.axis_soft_max(maximum)  # a ratio may pass 1, and then that is what one wants to see
     for pattern, properties in (styles or {}).items():
         panel = panel.override_by_regexp(f"/{pattern}/", values(properties))
     return panel

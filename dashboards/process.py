@@ -163,9 +163,9 @@ def _leaks() -> Panels:
         "Estimated growth, its bounds and the smallest growth that counts as a leak. A leak has its lower bound above"
         " that line.",
         "binBps",
-        (each("max", of("amm.leak.slope"), "series"), "growth {{series}} " + WHO),
+        (each("max", of("amm.memory.leak.slope"), "series"), "growth {{series}} " + WHO),
         (each("max", recorded(recording.LEAK_LOWER), "series"), "lower {{series}} " + WHO),
-        (each("max", of("amm.leak.slope.upper"), "series"), "upper {{series}} " + WHO),
+        (each("max", of("amm.memory.leak.slope.upper"), "series"), "upper {{series}} " + WHO),
         (each("max", recorded(recording.LEAK_THRESHOLD), "series"), "smallest leak {{series}} " + WHO),
         width=12, minimum=None,
         styles={
@@ -178,10 +178,10 @@ def _leaks() -> Panels:
         "Minimum over a quarter of an hour: it rises only if memory is not given back.", "bytes",
                 (recorded(recording.RSS_FLOOR), WHO), width=12)  # fmt: skip
     yield states("Leak verdict", "Whether the series is judged to leak.",
-                 (each("max", of("amm.leak.detected"), "series"), "{{series}} " + WHO), words(YES_NO),
+                 (each("max", of("amm.memory.leak.detected"), "series"), "{{series}} " + WHO), words(YES_NO),
                  width=12, height=6)  # fmt: skip
     yield lines("Growing for", "Time since the growth began.", "s",
-                (each("max", of("amm.leak.onset.age"), "series"), "{{series}} " + WHO), width=12, height=6)  # fmt: skip
+                (each("max", of("amm.memory.leak.onset.age"), "series"), "{{series}} " + WHO), width=12, height=6)  # fmt: skip
     yield lines("Objects by type",
         "The most numerous growing types, sampled. A type that only ever grows names the leak.", "short",
                 (each("max", of("amm.objects"), "type"), "{{type}} " + WHO), width=24)  # fmt: skip

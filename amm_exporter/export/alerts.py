@@ -97,7 +97,7 @@ def _tier(tier: str, severity: str, meaning: str, wait: str = "", keep: str = ""
 def _growth(pace: Pace) -> tuple[Alert, ...]:
     exhaustion = fold("min", series("amm.memory.exhaustion"))
     moderate = f'{recording.TIER_THRESHOLD}{{tier="moderate"}}'
-    detected = fold("max", series("amm.leak.detected"))
+    detected = fold("max", series("amm.memory.leak.detected"))
     return (
         Alert(
             name="AmmExhaustionPredicted",
@@ -275,7 +275,7 @@ def _missing() -> str:
     parts = [f"{recording.PRESSURE} unless count without (tier) ({thresholds}) == 4"]
     for metric in ("amm.anomaly.deviations", "amm.anomaly.floor_ratio", "amm.anomaly.ceiling_ratio"):
         parts.append(f"{recording.PRESSURE} unless {fold('max', series(metric))}")
-    leak = fold("max", series("amm.leak.slope.threshold"), "series")
+    leak = fold("max", series("amm.memory.leak.slope.threshold"), "series")
     parts.append(f"max without (series) ({recording.LEAK_LOWER}) unless {leak}")
     return "\nor\n".join(f"({part})" for part in parts)
 

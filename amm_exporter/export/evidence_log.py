@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 
-EVENT_NAME = "amm.leak.evidence"
+EVENT_NAME = "amm.memory.leak.evidence"
 LONGEST_BODY = 32_768
 
 
@@ -21,6 +21,6 @@ def emit(evidence: dict[str, Any]) -> None:
         severity_text="WARN",
         event_name=EVENT_NAME,
         body=f"memory leaks: {', '.join(leaking)}",
-        attributes={"amm.leak.series": leaking, "amm.evidence": json.dumps(evidence)[:LONGEST_BODY]},
+        attributes={"amm.memory.leak.series": leaking, "amm.evidence": json.dumps(evidence)[:LONGEST_BODY]},
     )
     get_logger("amm_exporter").emit(record)

@@ -27,9 +27,9 @@ _SHOWN: dict[str, Callable[[MemberState], _Values]] = {
     "amm.memory.limit": lambda state: [(state.limit.source, state.limit.size_bytes)] if state.limit else [],
     "amm.memory.usage_ratio": lambda state: [("process", state.usage_ratio)],
     "amm.memory.tier": lambda state: [("", int(state.tier))],
-    "amm.leak.slope": lambda state: [("rss", state.leak.slope)],
-    "amm.leak.slope.lower": lambda state: [("rss", state.leak.lower)],
-    "amm.leak.detected": lambda state: [("rss", int(state.leak.leaking))],
+    "amm.memory.leak.slope": lambda state: [("rss", state.leak.slope)],
+    "amm.memory.leak.slope.lower": lambda state: [("rss", state.leak.lower)],
+    "amm.memory.leak.detected": lambda state: [("rss", int(state.leak.leaking))],
 }
 
 

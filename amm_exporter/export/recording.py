@@ -133,10 +133,10 @@ def _while_alive(expr: str) -> str:
 
 
 def _leaks(policy: Policy, pace: Pace) -> tuple[Record, ...]:
-    threshold = fold("max", series("amm.leak.slope.threshold"))
+    threshold = fold("max", series("amm.memory.leak.slope.threshold"))
     memory = f"{METRICS['process.memory.usage'].prometheus}[{pace(900)}]"
     return (
-        Record(name=LEAK_LOWER, expr=fold("max", series("amm.leak.slope.lower"))),
+        Record(name=LEAK_LOWER, expr=fold("max", series("amm.memory.leak.slope.lower"))),
         Record(
             name=LEAK_THRESHOLD,
             expr=_or_default(threshold, LEAK_LOWER, policy.leak.min_slope_bytes_per_second),

@@ -63,7 +63,7 @@ def status(
         "service": _service(families),
         "uptime_seconds": facts.one("process.uptime"),
         **_memory(facts),
-        "growth": [_growth(facts, series) for series in facts.by("amm.leak.slope", "series")],
+        "growth": [_growth(facts, series) for series in facts.by("amm.memory.leak.slope", "series")],
         "gc": _gc(facts),
         "caches": [_cache(facts, name) for name in facts.by("amm.cache.entries", "name")],
         "pools": [_pool(facts, name) for name in facts.by("amm.pool.objects", "name")],
@@ -107,11 +107,11 @@ def _memory(facts: Facts) -> dict[str, Any]:
 def _growth(facts: Facts, series: str) -> dict[str, Any]:
     return {
         "series": series,
-        "leaking": bool(facts.one("amm.leak.detected", series=series)),
-        "slope": facts.one("amm.leak.slope", series=series),
-        "lower": facts.one("amm.leak.slope.lower", series=series),
-        "upper": facts.one("amm.leak.slope.upper", series=series),
-        "threshold": facts.one("amm.leak.slope.threshold", series=series),
+        "leaking": bool(facts.one("amm.memory.leak.detected", series=series)),
+        "slope": facts.one("amm.memory.leak.slope", series=series),
+        "lower": facts.one("amm.memory.leak.slope.lower", series=series),
+        "upper": facts.one("amm.memory.leak.slope.upper", series=series),
+        "threshold": facts.one("amm.memory.leak.slope.threshold", series=series),
     }
 
 
@@ -162,7 +162,7 @@ def _worker(facts: Facts, pid: str) -> dict[str, Any]:
         "rss_bytes": facts.one("process.memory.usage"),
         "peak_bytes": facts.one("amm.memory.peak"),
         "tier": None if tier is None else Tier(int(tier)).label,
-        "leaking": any(facts.by("amm.leak.detected", "series").values()),
+        "leaking": any(facts.by("amm.memory.leak.detected", "series").values()),
         "age_seconds": facts.one("amm.group.snapshot.age"),
     }
 

@@ -141,7 +141,7 @@ def test_a_steady_program_raises_nothing_in_ten_minutes(tmp_path):
 
 def test_a_leak_raises_the_leak_alert_and_nothing_else(tmp_path):
     exporter = TableExporter()
-    exporter.values.update({"amm.leak.slope.lower": 4e5, "amm.leak.detected": 1})
+    exporter.values.update({"amm.memory.leak.slope.lower": 4e5, "amm.memory.leak.detected": 1})
     chain = Chain(tmp_path, [exporter.port], speed=60)
     try:
         started = time.monotonic()

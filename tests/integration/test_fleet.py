@@ -89,7 +89,7 @@ def test_series_carry_pid_name_and_the_names_of_the_table(programs: Programs) ->
         f'amm_memory_limit_bytes{{{labels},source="policy"}} 4294967296',
         f'amm_memory_usage_ratio{{{labels},scope="process"}} ',
         f"amm_memory_tier{{{labels}}} 0",
-        f'amm_leak_detected{{{labels},series="rss"}} 0',
+        f'amm_memory_leak_detected{{{labels},series="rss"}} 0',
     ):
         assert series in text
 

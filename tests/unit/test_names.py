@@ -98,7 +98,7 @@ def test_the_examples_of_the_design() -> None:
     assert names["amm.memory.usage_ratio"] == "amm_memory_usage_ratio"
     assert names["amm.memory.tier"] == "amm_memory_tier"
     assert names["amm.memory.tier.time"] == "amm_memory_tier_time_seconds_total"
-    assert names["amm.leak.slope"] == "amm_leak_slope_bytes_per_second"
+    assert names["amm.memory.leak.slope"] == "amm_memory_leak_slope_bytes_per_second"
     assert names["amm.gc.pause.duration"] == "amm_gc_pause_duration_seconds"
 
 

@@ -34,11 +34,11 @@ FAMILIES = [
     family("amm.memory.tier.threshold_ratio", ({"tier": "moderate"}, 0.6), ({"tier": "high"}, 0.7)),
     family("amm.memory.limit", ({"source": "ram"}, 24 * 1024**3), ({"source": "policy"}, 400 * 1024**2)),
     family("amm.memory.headroom", ({}, 100 * 1024**2)),
-    family("amm.leak.slope", ({"series": "rss"}, 2048.0)),
-    family("amm.leak.slope.lower", ({"series": "rss"}, 1024.0)),
-    family("amm.leak.slope.upper", ({"series": "rss"}, 4096.0)),
-    family("amm.leak.slope.threshold", ({"series": "rss"}, 300.0)),
-    family("amm.leak.detected", ({"series": "rss"}, 1)),
+    family("amm.memory.leak.slope", ({"series": "rss"}, 2048.0)),
+    family("amm.memory.leak.slope.lower", ({"series": "rss"}, 1024.0)),
+    family("amm.memory.leak.slope.upper", ({"series": "rss"}, 4096.0)),
+    family("amm.memory.leak.slope.threshold", ({"series": "rss"}, 300.0)),
+    family("amm.memory.leak.detected", ({"series": "rss"}, 1)),
     family("amm.gc.pause.duration", ({"generation": "2"}, Buckets((0.1, 1.0), (5, 1, 0), 1.25))),
     family("amm.gc.pause.max", ({"generation": "2"}, 0.8)),
     family("amm.cache.entries", ({"name": "prices"}, 12)),
@@ -109,7 +109,7 @@ def test_names_from_the_program_cannot_become_markup():
         Family("target", "info", series={(("service_name", name),): 1}),
         family("amm.cache.entries", ({"name": name}, 1)),
         family("amm.plan.value", ({"setting": name}, 1)),
-        family("amm.leak.slope", ({"series": name}, 1.0)),
+        family("amm.memory.leak.slope", ({"series": name}, 1.0)),
     ]
     assert "<script>alert" not in page(document(hostile), "n")
     assert numbers(document(hostile)).count("&lt;script&gt;") == 4

@@ -48,7 +48,7 @@ def test_every_recorded_series_is_read_by_an_alert_or_a_dashboard():
 
 def test_no_alert_reads_a_threshold_without_its_default():
     """A comparison with a series that is missing is silently empty."""
-    exported = ("amm_memory_tier_threshold_ratio", "amm_anomaly_", "amm_leak_slope_threshold")
+    exported = ("amm_memory_tier_threshold_ratio", "amm_anomaly_", "amm_memory_leak_slope_threshold")
     for rule in rules():
         if isinstance(rule, Alert) and rule.name != "AmmThresholdsMissing":
             assert not any(name in rule.expr for name in exported), rule.name

@@ -94,10 +94,10 @@ def test_exhaustion_is_silent_at_start_up_and_where_nothing_grows(case):
 def leak(case, instance="one:9464", *, lower=2000, growth=600000, detected=None, minutes=60):
     labels = {"instance": instance}
     case.feed("process.memory.usage", f"100000000{growth:+}x{minutes}", **labels)
-    case.feed("amm.leak.slope.lower", f"{lower}x{minutes}", series="rss", **labels)
-    case.feed("amm.leak.slope.threshold", f"1000x{minutes}", series="rss", **labels)
+    case.feed("amm.memory.leak.slope.lower", f"{lower}x{minutes}", series="rss", **labels)
+    case.feed("amm.memory.leak.slope.threshold", f"1000x{minutes}", series="rss", **labels)
     if detected is not None:
-        case.feed("amm.leak.detected", f"{detected}x{minutes}", series="rss", **labels)
+        case.feed("amm.memory.leak.detected", f"{detected}x{minutes}", series="rss", **labels)
 
 
 @pytest.mark.parametrize("detected", [None, 1])
@@ -123,7 +123,7 @@ def test_leak_is_silent(case, why):
 
 def test_leak_is_silent_on_a_saw_tooth(case):
     case.feed("process.memory.usage", " ".join(["100000000+9000000x9"] * 9))
-    case.feed("amm.leak.slope.lower", "2000x90", series="rss")
+    case.feed("amm.memory.leak.slope.lower", "2000x90", series="rss")
     case.silent("AmmLeakSuspected", 85)
 
 
@@ -289,14 +289,14 @@ def test_missing_thresholds_are_told(case, gone):
 
 
 def test_missing_leak_threshold_is_told(case):
-    case.feed("amm.leak.slope.lower", "5x30", series="rss")
+    case.feed("amm.memory.leak.slope.lower", "5x30", series="rss")
     case.firing("AmmThresholdsMissing", 6)
 
 
 def test_thresholds_missing_is_silent_with_all_of_them(case):
     case.feed("amm.memory.usage_ratio", "0.3x30", scope="tree")
-    case.feed("amm.leak.slope.lower", "5x30", series="rss")
-    case.feed("amm.leak.slope.threshold", "5x30", series="rss")
+    case.feed("amm.memory.leak.slope.lower", "5x30", series="rss")
+    case.feed("amm.memory.leak.slope.threshold", "5x30", series="rss")
     case.thresholds(30)
     case.silent("AmmThresholdsMissing", 20)
 

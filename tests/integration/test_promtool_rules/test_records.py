@@ -118,9 +118,9 @@ def test_baseline_ends_with_the_process(case):
 
 @covers(recording.LEAK_LOWER, recording.LEAK_THRESHOLD)
 def test_leak_threshold_comes_from_the_process_else_from_the_policy(case):
-    case.feed("amm.leak.slope.lower", "1000x5", series="rss")
-    case.feed("amm.leak.slope.lower", "1000x5", series="blocks")
-    case.feed("amm.leak.slope.threshold", "77x5", series="rss")
+    case.feed("amm.memory.leak.slope.lower", "1000x5", series="rss")
+    case.feed("amm.memory.leak.slope.lower", "1000x5", series="blocks")
+    case.feed("amm.memory.leak.slope.threshold", "77x5", series="rss")
     case.value(recording.LEAK_LOWER, 3, 1000, series="rss")
     case.value(recording.LEAK_THRESHOLD, 3, 77, series="rss")
     case.value(recording.LEAK_THRESHOLD, 3, 291.2711, within=1e-3, series="blocks")
