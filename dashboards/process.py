@@ -181,7 +181,8 @@ def _leaks() -> Panels:
                  (each("max", of("amm.memory.leak.detected"), "series"), "{{series}} " + WHO), words(YES_NO),
                  width=12, height=6)  # fmt: skip
     yield lines("Growing for", "Time since the growth began.", "s",
-                (each("max", of("amm.memory.leak.onset.age"), "series"), "{{series}} " + WHO), width=12, height=6)  # fmt: skip
+                (each("max", of("amm.memory.leak.onset.age"), "series"), "{{series}} " + WHO),
+                width=12, height=6)  # fmt: skip
     yield lines("Objects by type",
         "The most numerous growing types, sampled. A type that only ever grows names the leak.", "short",
                 (each("max", of("amm.objects"), "type"), "{{type}} " + WHO), width=24)  # fmt: skip
