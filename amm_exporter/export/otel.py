@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation, get_meter_provider
 
 from amm_exporter import __version__
+from amm_exporter.control.evidence_desk import EvidenceDesk
 from amm_exporter.control.governor import Governor
 from amm_exporter.export.history import History
 from amm_exporter.export.names import COUNTER, HISTOGRAM, METRICS, PAUSE_BUCKETS_SECONDS, UPDOWN, Metric
@@ -40,7 +41,7 @@ class Instruments:
     def shown(self) -> Governor | None:
         return self._source.governor if self._source is not None else None
 
-    def show(self, governor: Governor | None, self_bytes: int = 0) -> None:
+    def show(self, governor: Governor | None, self_bytes: int = 0, desk: EvidenceDesk | None = None) -> None:
         if self._undo is not None:
             self._undo()
             self._undo = None
@@ -48,7 +49,7 @@ class Instruments:
             self._source = None
             _forget(self._pauses)
             return
-        source = self._source = Source(governor, self_bytes)
+        source = self._source = Source(governor, self_bytes, desk)
         self.history = History()
         self._undo = governor.subscribe(lambda sample, tier: self._take(source, sample, tier))
 
