@@ -159,6 +159,37 @@ def test_a_leak_raises_the_leak_alert_and_nothing_else(tmp_path):
         exporter.stop()
 
 
+LEAK = """
+import time
+kept = []
+while True:
+    kept.append(b"x" * 40000)
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_leaks_raises_the_leak_alert_and_nothing_else(tmp_path, record_property):
+    """0.4 MB/s, which reaches MODERATE after four minutes. No baseline sees it: the median follows."""
+    program = Pressured(tmp_path, LEAK)
+    started = time.monotonic()
+    chain = Chain(tmp_path, [program.port], speed=60)
+    try:
+        seen = set()
+
+        def leak_told():
+            seen.update(chain.prometheus.firing())
+            return "AmmLeakSuspected" in seen
+
+        wait_until(leak_told, 200, every=0.5)
+        record_property("leak_seconds", time.monotonic() - started)
+        chain.webhook.next("AmmLeakSuspected", "firing", 10)
+        assert seen == {"AmmLeakSuspected"}
+    finally:
+        chain.stop()
+        program.stop()
+
+
 def test_a_target_that_goes_away_is_told(tmp_path):
     program = Pressured(tmp_path)
     chain = Chain(tmp_path, [program.port], speed=60)
