@@ -73,7 +73,7 @@ def _budgets() -> Panels:
 def _effect() -> Panels:
     yield lines("Leak gates", "Verdicts of the leak gates.", "none",
                 (f"sum by (suite, verdict) ({of('amm.test.leaks')})", "{{suite}} {{verdict}}"), stacked=True,
-                styles={"clean$": colour("green"), "leak$": colour("red"), "unclear$": colour("yellow")})  # fmt: skip
+                styles={"clean$": colour("green"), "leak$": colour("red"), "undecided$": colour("yellow")})  # fmt: skip
     yield lines("Memory that came back", "Resident memory that was given back after the tests of each run.", "bytes",
                 (f"max by (suite) ({of('amm.test.freed')})", "{{suite}}"))  # fmt: skip
     yield lines("Effect of actions",

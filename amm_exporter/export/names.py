@@ -157,7 +157,7 @@ _ROWS = (
          "suite", "outcome"),
     _row("amm.test.breaches", GAUGE, "{breach}", "Budget breaches of the last run, kind session, test or emergency.",
          "suite", "kind"),
-    _row("amm.test.leaks", GAUGE, "{leak}", "Leak gates of the last run, by verdict: leak, clean or unclear.", "suite", "verdict"),
+    _row("amm.test.leaks", GAUGE, "{leak}", "Leak gates of the last run, by verdict: leak, clean, undecided or not repeatable.", "suite", "verdict"),
     _row("amm.test.freed", GAUGE, "By", "Resident memory that came back after the tests of the last run.", "suite"),
     _row("amm.test.duration", GAUGE, "s", "Time the last run took.", "suite"),
     _row("amm.test.run.timestamp", GAUGE, "s", "Unix time of the end of the last run. Old: results no longer arrive.", "suite"),

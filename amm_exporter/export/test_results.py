@@ -67,7 +67,7 @@ def results_of(report: Mapping[str, Any], *, suite: str, now: float | None = Non
             yield "amm.test.budget", session[key], {**of_suite, "kind": kind}
     yield from _counts("amm.test.results", Counter(map(_outcome, tests)), suite, "outcome", OUTCOMES)
     yield from _counts("amm.test.breaches", Counter(_breaches(tests)), suite, "kind", KINDS)
-    verdicts = Counter(str(test["leak"]["verdict"]) for test in tests if test.get("leak"))
+    verdicts = Counter(str(test["leak"]) for test in tests if test.get("leak"))
     if verdicts:
         yield from _counts("amm.test.leaks", verdicts, suite, "verdict", VERDICTS)
     if "started_unix_seconds" in session:
@@ -77,7 +77,7 @@ def results_of(report: Mapping[str, Any], *, suite: str, now: float | None = Non
 
 OUTCOMES = ("passed", "failed", "skipped", "stopped")
 KINDS = ("session", "test", "emergency")
-VERDICTS = ("leak", "clean", "unclear")
+VERDICTS = ("leak", "clean", "undecided", "not repeatable")
 
 
 def write_textfile(path: Path, results: Sequence[Result]) -> None:

@@ -120,7 +120,7 @@ class Suites:
             "growth_bytes": peak // 3,
             "kept_bytes": peak // 20,
             "breach": {"scope": "session", "stopped": True} if over else None,
-            "leak": {"verdict": "clean" if number else "unclear"} if number < 5 else None,
+            "leak": ("clean" if number else "undecided") if number < 5 else "",
         }
 
 

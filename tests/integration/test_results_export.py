@@ -15,7 +15,7 @@ from amm_exporter.export.names import METRICS
 from amm_exporter.export.test_results import export_results
 
 TEST = {"nodeid": 'tests/a.py::test_b["ä"]', "outcome": "failed", "peak_bytes": 9000, "growth_bytes": 5,
-        "kept_bytes": 1, "breach": {"scope": "session", "stopped": True}, "leak": {"verdict": "leak"}}  # fmt: skip
+        "kept_bytes": 1, "breach": {"scope": "session", "stopped": True}, "leak": "leak"}  # fmt: skip
 REPORT = {"session": {"started_unix_seconds": 1.0, "budget_bytes": 8000, "test_budget_bytes": 10}, "tests": [TEST]}
 
 
