@@ -3,8 +3,8 @@
     python benchmarks/pytest_cost.py [--tests 5000] [--rounds 5]
 
 The variants take turns within each round, so that what else the machine does falls on all of them. Shown are the least
-CPU seconds of all rounds (work that others do on the machine only ever adds) and the difference to plain pytest, per
-test. The watchdog's own CPU time is not in it; it is below 1 % of a core far from the budget. pytest-memray is measured where installed.
+CPU seconds of all rounds (what others do on the machine only ever adds) and the difference to plain pytest, per test.
+The watchdog's own CPU time is not in it. pytest-memray is measured where it is installed.
 """
 
 from __future__ import annotations

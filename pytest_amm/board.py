@@ -30,7 +30,7 @@ _OWNER = struct.Struct("<IIQQQ")  # pid, generation, base, growth limit, number 
 _ANSWER = struct.Struct("<III")  # generation answered, how often, evidence fd
 _ANSWER_AT = 40
 _NAME_AT = 64
-_SEEN = struct.Struct("<IIQQ")  # generation, child count, tree peak, children peak
+_SEEN = struct.Struct("<IIQQQ")  # generation, child count, tree peak, children peak, inherited
 _SEEN_AT = 512
 _STOP = struct.Struct("<IIQQIIdd32s")  # generation, scope, used, budget, rungs, culprit pid, from, until, its name
 _STOP_AT = 560
@@ -72,6 +72,8 @@ class Seen(NamedTuple):
     child_count: int
     tree_peak_bytes: int
     children_peak_bytes: int
+    inherited_bytes: int = 0
+    """What a forked child shares with its parent, the most of all children; 0 when all had called exec."""
 
 
 class Stop(NamedTuple):

@@ -25,6 +25,9 @@ from pytest_amm.failure import OverBudget
 from pytest_amm.meter import Meter
 from pytest_amm.threads import TestThreads
 
+if sys.platform != "win32":
+    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
 SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
 """A real-time signal: SIGUSR1, SIGALRM and their like belong to the tests."""
 _ENDING_SECONDS = 2.0
@@ -42,10 +45,14 @@ _USER_CODE = frozenset(
 
 
 class Watched(NamedTuple):
-    """What the watchdog saw and did in one phase; None where it had nothing to see or to do."""
+    """What the watchdog saw and did in one phase; None where it had nothing to see or to do.
+
+    `reaped_bytes` is the peak of a child that has ended, as the kernel tells its parent; 0 when none beat earlier ones.
+    """
 
     seen: Seen | None
     stop: Stop | None
+    reaped_bytes: int = 0
 
 
 class Guard:
@@ -71,6 +78,7 @@ class Guard:
         self._limit_bytes = 0
         self._raises = 0
         self._refused = 0
+        self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
         self._item_code: CodeType | None = None
         self._threads = TestThreads()
         self._evidence = os.memfd_create("amm-evidence") if hasattr(os, "memfd_create") else -1
@@ -106,12 +114,16 @@ class Guard:
         generation = self._generation
         self._generation += 1
         self._write()
-        seen, stop = self._board.seen(self._slot), self._board.stop(self._slot)
+        seen: Seen | None = self._board.seen(self._slot)
+        if seen is not None and seen.generation != generation:
+            seen = None
+        reaped_bytes = self._reaped(seen)
+        stop = self._board.stop(self._slot)
         if stop.generation != generation:
-            return Watched(seen if seen.generation == generation else None, None)
+            return Watched(seen, None, reaped_bytes)
         if stop.rungs:
             self._settle(stop)
-        return Watched(seen if seen.generation == generation else None, stop)
+        return Watched(seen, stop, reaped_bytes)
 
     def evidence(self) -> str:
         """The stacks that faulthandler took at the last signal."""
@@ -161,6 +173,19 @@ class Guard:
         # chained: first the stacks, also while C code holds the GIL, then Python's own note of the signal
         faulthandler.register(SIGNAL, file=self._evidence, all_threads=True, chain=True)
         return previous if previous is not None else signal.SIG_DFL
+
+    def _reaped(self, seen: Seen | None) -> int:
+        """The kernel keeps the largest peak of all children that were waited for (getrusage(2), RUSAGE_CHILDREN).
+
+        A child inherits its parent's mark at exec, so only a value above the parent's own says anything.
+        """
+        most_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024
+        if most_bytes <= self._reaped_bytes:
+            return 0
+        self._reaped_bytes = most_bytes
+        if most_bytes <= self.meter.session_peak_bytes or most_bytes <= getrusage(RUSAGE_SELF).ru_maxrss * 1024:
+            return 0
+        return most_bytes - (seen.inherited_bytes if seen else 0)
 
     def _write(self) -> None:
         owner = (self._pid, self._generation, self._base_bytes, self._limit_bytes, self._test_number)

@@ -164,11 +164,13 @@ class Measurer:
 
     def _finish(self, item: pytest.Item, name: str) -> None:
         measure = item.stash[MEASURE]
-        seen, stop = self._guard.disarm() if self._guard else (None, None)
+        seen, stop, reaped_bytes = self._guard.disarm() if self._guard else (None, None, 0)
         start_bytes, peak_bytes, end_bytes = self._meter.stop()
         tree_bytes, children_bytes = peak_bytes, 0
         if seen is not None:
             tree_bytes, children_bytes = max(peak_bytes, seen.tree_peak_bytes), seen.children_peak_bytes
+        if reaped_bytes > children_bytes:  # it had its peak and ended between two looks
+            tree_bytes, children_bytes = max(tree_bytes, start_bytes + reaped_bytes), reaped_bytes
         phase = Phase(name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
         measure.phases.append(phase)
         if self._sample_hook is not None:
