@@ -184,7 +184,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Iterator[_Layer]:
 
 def _flag_layer(flags: Mapping[str, object]) -> Iterator[_Layer]:
     for key, value in flags.items():
-        source = f"flag --{key}"
+        source = "flag --limit" if key == "limit" else f"flag --set {key}"
         known = _known(source, key)
         yield source, known, _from_text(source, known, value) if isinstance(value, str) else value
 

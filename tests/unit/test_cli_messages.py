@@ -60,11 +60,11 @@ MESSAGES = [
     ("check more", "check: unrecognized arguments: more; see amm check --help"),
     ("check --limt 4GB", "check: unrecognized arguments: --limt 4GB; see amm check --help"),
     ("check --limit", "check: argument --limit: expected one argument; see amm check --help"),
-    ("check --set tiers.hihg=1", "flag --tiers.hihg: tiers.hihg: unknown key; did you mean 'tiers.high'?"),
+    ("check --set tiers.hihg=1", "flag --set tiers.hihg: tiers.hihg: unknown key; did you mean 'tiers.high'?"),
     ("check --config ''", ".: cannot be read: Is a directory"),
     (
         "check --limit 100MB --set tiers.moderate=600MB",
-        "flag --tiers.moderate: tiers.moderate: got 600 MiB, which is not below tiers.high = 70% (default) under a limit of 100 MiB; the order is moderate < high < severe < critical",
+        "flag --set tiers.moderate: tiers.moderate: got 600 MiB, which is not below tiers.high = 70% (default) under a limit of 100 MiB; the order is moderate < high < severe < critical",
     ),
     ("policy --explian", "policy: unrecognized arguments: --explian; see amm policy --help"),
     ("demo --seconds 0", f"demo: argument --seconds: got '0'; expected {DURATIONS}; see amm demo --help"),

@@ -207,20 +207,20 @@ VARIABLES = [
 
 FLAGS = [
     ({"limit": "x"}, f"flag --limit: limit: got 'x'; expected 'auto' or {SIZES}"),
-    ({"limt": "1"}, "flag --limt: limt: unknown key; did you mean 'limit'?"),
-    ({"tiers": "x"}, "flag --tiers: tiers: expected a mapping with moderate, high, severe, critical"),
-    ({"tiers.hihg": "x"}, "flag --tiers.hihg: tiers.hihg: unknown key; did you mean 'tiers.high'?"),
+    ({"limt": "1"}, "flag --set limt: limt: unknown key; did you mean 'limit'?"),
+    ({"tiers": "x"}, "flag --set tiers: tiers: expected a mapping with moderate, high, severe, critical"),
+    ({"tiers.hihg": "x"}, "flag --set tiers.hihg: tiers.hihg: unknown key; did you mean 'tiers.high'?"),
     (
         {"plan": "{"},
-        "flag --plan: plan: not valid YAML: expected the node content, but found '<stream end>' (line 1, column 2)",
+        "flag --set plan: plan: not valid YAML: expected the node content, but found '<stream end>' (line 1, column 2)",
     ),
-    ({"plan": "5"}, "flag --plan: plan: got 5; expected a mapping such as {batch_size: {normal: 1000, high: 250}}"),
-    ({"plan": "{a: 5}"}, "flag --plan: plan: got 5; expected a value for each tier, as a: {normal: 10, high: 5}"),
+    ({"plan": "5"}, "flag --set plan: plan: got 5; expected a mapping such as {batch_size: {normal: 1000, high: 250}}"),
+    ({"plan": "{a: 5}"}, "flag --set plan: plan: got 5; expected a value for each tier, as a: {normal: 10, high: 5}"),
     (
         {"hysteresis": "6%"},
-        "flag --hysteresis: hysteresis: got 6%, wider than the gap of 5% between tiers.severe and tiers.critical; use at most 5% or move the tiers apart",
+        "flag --set hysteresis: hysteresis: got 6%, wider than the gap of 5% between tiers.severe and tiers.critical; use at most 5% or move the tiers apart",
     ),
-    ({"": "x"}, f"flag --: unknown key; accepted: {ALL_KEYS}"),
+    ({"": "x"}, f"flag --set : unknown key; accepted: {ALL_KEYS}"),
 ]
 
 
