@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,7 +45,7 @@ class FamilyMember:
     ) -> None:
         self._directory = directory
         self._clock, self._wall_clock = clock, wall_clock
-        self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{os.getpid()}-{os.urandom(4).hex()}"
         self.socket: socket.socket | None = None
         self.published_at = float("-inf")
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Family, negotiate, render
@@ -22,7 +22,9 @@ from amm_exporter.export.family_directory import FamilyError, family_directory
 from amm_exporter.export.group import Baseline, counts_anything
 from amm_exporter.export.loop import READ, Loop
 from amm_exporter.export.server import Handler, PortTakenError, Server
-from amm_exporter.export.web_config import WebConfig
+
+if TYPE_CHECKING:
+    from amm_exporter.export.web_config import WebConfig
 
 log = logging.getLogger("amm.export")
 

@@ -8,26 +8,28 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import COUNTER, Family, negotiate, render
 from amm_exporter.export.forks import begin_anew, follow_forks, ignore_forks, observables
-from amm_exporter.export.history import History
+from amm_exporter.export.http import Request, Response
 from amm_exporter.export.node import Node
-from amm_exporter.export.page import page_routes
-from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT
+from amm_exporter.export.server import DEFAULT_HOST, DEFAULT_PORT, Handler
 from amm_exporter.export.translate import Translator, family_name
-from amm_exporter.export.web_config import WebConfig
+
+if TYPE_CHECKING:
+    from amm_exporter.export.web_config import WebConfig
 
 log = logging.getLogger("amm.export")
 
 HOST_VARIABLE = "OTEL_EXPORTER_PROMETHEUS_HOST"
 PORT_VARIABLE = "OTEL_EXPORTER_PROMETHEUS_PORT"
 WEB_CONFIG_VARIABLE = "AMM_WEB_CONFIG"
+PAGE_PATHS = ("/", "/api/v1/status.json", "/api/v1/numbers.html", "/favicon.ico")
 
 
 class AMMMetricReader(MetricReader):
@@ -102,14 +104,13 @@ class AMMMetricReader(MetricReader):
         web_config: str | os.PathLike[str] | None,
     ) -> None:
         try:
-            routes = page_routes(lambda: node.families(), _history)
-            path = web_config or environ.get(WEB_CONFIG_VARIABLE)
+            routes = _page_routes(lambda: node.families())
             node = Node(
                 *address_from(environ, host, port),
                 self.families,
                 inherit=self._begin_anew,
                 routes=routes,
-                web_config=WebConfig(path) if path else None,
+                web_config=_web_config(web_config or environ.get(WEB_CONFIG_VARIABLE)),
             )
             node.start()
         except AMMError as error:
@@ -126,11 +127,26 @@ class AMMMetricReader(MetricReader):
         return frozenset(family_name(name, unit, COUNTER) for name, unit in observables(consumer))
 
 
-def _history() -> History | None:
-    # Not at the top: a program may serve its metrics by this reader without a governor, and without paying for one.
-    from amm_exporter.export.otel import running_history
+# The page, passwords and the governor's history are imported when they are first wanted: most programs are only ever
+# scraped, and these cost 6 ms and 1 MiB.
 
-    return running_history()
+
+def _page_routes(families: Callable[[], list[Family]]) -> dict[str, Handler]:
+    def answer(request: Request) -> Response:
+        from amm_exporter.export.otel import running_history
+        from amm_exporter.export.page import page_routes
+
+        return page_routes(families, running_history)[request.path](request)
+
+    return dict.fromkeys(PAGE_PATHS, answer)
+
+
+def _web_config(path: str | os.PathLike[str] | None) -> WebConfig | None:
+    if not path:
+        return None
+    from amm_exporter.export.web_config import WebConfig
+
+    return WebConfig(path)
 
 
 def address_from(environ: Mapping[str, str], host: str | None = None, port: int | None = None) -> tuple[str, int]:

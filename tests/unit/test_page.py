@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +16,7 @@ from amm_exporter.export.http import Request
 from amm_exporter.export.names import METRICS
 from amm_exporter.export.numbers import numbers
 from amm_exporter.export.page import page, page_routes
+from amm_exporter.export.reader import PAGE_PATHS
 from amm_exporter.export.status import status
 from amm_exporter.model import Limit, ProcessMemory, Reading, Sample, Tier
 
@@ -205,3 +208,9 @@ def test_changes_of_tier_are_events_and_the_oldest_are_forgotten():
 
 def test_a_full_history_takes_little_memory():
     assert CAPACITY * 5 * 8 < 64 * 1024
+
+
+def test_a_reader_serves_every_path_of_the_page_and_pays_for_it_only_then():
+    assert tuple(routes()) == PAGE_PATHS
+    code = "import sys, amm_exporter.export.reader; print([n for n in sys.modules if 'page' in n and 'amm' in n])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,267 @@
+"""What exporting costs, beside others: `python benchmarks/exporter.py`.
+
+Every row is measured in a fresh process of its own, by CPU time. Needs the development dependencies; rows for
+opentelemetry-instrumentation-system-metrics and prometheus-process-exporter (Debian) appear where those are found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+SCRAPES = 100
+SLEEPER = ["sleep", "601"]
+
+
+def cpu_ms(function: Callable[[], object], times: int = SCRAPES) -> float:
+    """Median CPU milliseconds of this process for one call, after a warm-up."""
+    function()
+    spent = []
+    for _ in range(times):
+        before = time.process_time()
+        function()
+        spent.append(time.process_time() - before)
+    return statistics.median(spent) * 1000
+
+
+def series_of(text: bytes) -> int:
+    return sum(not line.startswith(b"#") for line in text.splitlines())
+
+
+def scraped(render: Callable[[], bytes]) -> dict[str, float]:
+    text = render()
+    return {"cpu_ms": cpu_ms(render), "kB": len(text) / 1000, "series": series_of(text)}
+
+
+# -- one scrape of one process
+
+
+def amm_reader() -> dict[str, float]:
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    from amm_exporter.export.reader import AMMMetricReader
+    from amm_exporter.export.session import start
+
+    reader = AMMMetricReader(serve=False)
+    with start({}, meter_provider=MeterProvider(metric_readers=[reader])):
+        return scraped(lambda: reader.render()[1])
+
+
+def amm_through_the_prometheus_reader() -> dict[str, float]:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from opentelemetry.sdk.metrics import MeterProvider
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    from amm_exporter.export.session import start
+
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(registry=registry)
+    with start({}, meter_provider=MeterProvider(metric_readers=[reader])):
+        return scraped(lambda: generate_latest(registry))
+
+
+def prometheus_client_defaults() -> dict[str, float]:
+    from prometheus_client import REGISTRY, generate_latest
+
+    return scraped(lambda: generate_latest(REGISTRY))
+
+
+def system_metrics() -> dict[str, float]:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
+    from opentelemetry.sdk.metrics import MeterProvider
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(registry=registry)
+    SystemMetricsInstrumentor().instrument(meter_provider=MeterProvider(metric_readers=[reader]))
+    return scraped(lambda: generate_latest(registry))
+
+
+# -- many processes behind one address
+
+
+def family(workers: int) -> dict[str, float]:
+    """CPU of the process that answers, with its siblings' answers awaited but not counted."""
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    from amm_exporter.export.reader import AMMMetricReader
+    from amm_exporter.export.session import start
+
+    reader = AMMMetricReader("127.0.0.1", 0)
+    with start({}, meter_provider=MeterProvider(metric_readers=[reader])):
+        children = [child for _ in range(workers - 1) if (child := fork_and_wait())]
+        time.sleep(2.0)
+        result = scraped(lambda: reader.render()[1])
+        for child in children:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        reader.shutdown()
+    return result
+
+
+def fork_and_wait() -> int:
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    return child
+
+
+def fleet(processes: int) -> dict[str, float]:
+    from amm_exporter.control.fleet import Fleet
+    from amm_exporter.export.fleet import render_fleet
+    from amm_exporter.policy import load_policy
+
+    with Sleepers(processes):
+        watched = Fleet(load_policy({}), re.compile(r"^sleep 601$"))
+        watched.tick()
+        result = scraped(lambda: render_fleet(watched, "")[1])
+        watched.close()
+    return result
+
+
+def process_exporter(processes: int) -> dict[str, float]:
+    """Debian's prometheus-process-exporter: its own CPU, by /proc, for scrapes over HTTP."""
+    import urllib.request
+
+    import psutil
+
+    port = 19256
+    config = write_process_exporter_config()
+    command = ["prometheus-process-exporter", f"-web.listen-address=127.0.0.1:{port}", "-config.path", config]
+    with Sleepers(processes):
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(2)
+            url = f"http://127.0.0.1:{port}/metrics"
+            text = urllib.request.urlopen(url).read()
+            before = sum(psutil.Process(server.pid).cpu_times()[:2])
+            for _ in range(20):
+                urllib.request.urlopen(url).read()
+            spent = sum(psutil.Process(server.pid).cpu_times()[:2]) - before
+        finally:
+            server.kill()
+            server.wait()
+    return {"cpu_ms": spent / 20 * 1000, "kB": len(text) / 1000, "series": series_of(text)}
+
+
+def write_process_exporter_config() -> str:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yml", delete=False) as file:
+        file.write("process_names:\n  - name: '{{.Comm}}-{{.PID}}'\n    exe: [sleep]\n")
+    return file.name
+
+
+class Sleepers:
+    """That many small processes, all alike, for as long as the block lasts."""
+
+    def __init__(self, count: int) -> None:
+        self._processes = [subprocess.Popen(SLEEPER) for _ in range(count)]
+
+    def __enter__(self) -> Sleepers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+# -- standing costs
+
+
+def import_over_otel() -> dict[str, float]:
+    import psutil
+
+    process = psutil.Process()
+    cpu, rss = time.process_time(), process.memory_info().rss
+    import amm_exporter.export.instrumentor
+    import amm_exporter.export.reader  # noqa: F401 - to be measured
+
+    return {"cpu_ms": (time.process_time() - cpu) * 1000, "MiB": (process.memory_info().rss - rss) / 2**20}
+
+
+def monitoring(interval: str, seconds: float = 20.0) -> dict[str, float]:
+    """The whole process's CPU over idle seconds: all that runs is AMM."""
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    from amm_exporter.export.reader import AMMMetricReader
+    from amm_exporter.export.session import start
+
+    reader = AMMMetricReader("127.0.0.1", 0)
+    with start({"interval": interval}, meter_provider=MeterProvider(metric_readers=[reader])):
+        time.sleep(2.0)
+        before = time.process_time()
+        time.sleep(seconds)
+        share = (time.process_time() - before) / seconds
+        reader.shutdown()
+    return {"percent_of_a_core": share * 100}
+
+
+def gc_callback() -> dict[str, float]:
+    from amm_exporter.probes.gc_events import GcProbe
+
+    def collections(times: int = 200_000) -> float:
+        before = time.process_time()
+        for _ in range(times):
+            gc.collect(0)
+        return (time.process_time() - before) / times * 1e6
+
+    collections(20_000)
+    without = min(collections() for _ in range(3))
+    probe = GcProbe()
+    probe.start()
+    with_it = min(collections() for _ in range(3))
+    return {"microseconds": with_it - without}
+
+
+ROWS: dict[str, Callable[..., dict[str, float]]] = {
+    "scrape: AMM by its own reader": amm_reader,
+    "scrape: AMM by the Prometheus reader of OpenTelemetry": amm_through_the_prometheus_reader,
+    "scrape: prometheus_client, default collectors": prometheus_client_defaults,
+    "scrape: system-metrics instrumentation": system_metrics,
+    "scrape: AMM, a family of 4 processes": lambda: family(4),
+    "scrape: AMM, a family of 50 processes": lambda: family(50),
+    "scrape: AMM from outside, 200 processes": lambda: fleet(200),
+    "scrape: process-exporter, 200 processes": lambda: process_exporter(200),
+    "import: AMM on top of OpenTelemetry": import_over_otel,
+    "gc callback, per collection": gc_callback,
+    "monitoring at 1 Hz": lambda: monitoring("1s"),
+    "monitoring at 10 Hz": lambda: monitoring("100ms"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="rows whose name has this in it")
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(json.dumps(ROWS[arguments.row]()))
+        return
+    for name in ROWS:
+        if arguments.only in name:
+            print(f"{name:56}{measured(name)}", flush=True)
+
+
+def measured(name: str) -> str:
+    command = [sys.executable, "-W", "ignore", __file__, "--row", name]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if result.returncode:
+        return "not to be had here: " + (result.stderr.strip().splitlines() or ["?"])[-1][:60]
+    figures = json.loads(result.stdout.splitlines()[-1])
+    return "  ".join(f"{value:9.3f} {unit}" for unit, value in figures.items())
+
+
+if __name__ == "__main__":
+    main()
