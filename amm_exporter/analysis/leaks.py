@@ -24,12 +24,14 @@ __all__ = ["LeakDetector", "LeakSettings", "Verdict"]
 LARGEST = 2.0**63
 """Sizes and times beyond this are no measurements."""
 
-ODDS_OLD, ODDS_FRESH, ODDS_SLOWING = 4.0, 4.0, 6.0
+ODDS_OLD, ODDS_FRESH, ODDS_SLOWING = 2.0, 4.0, 8.0
 """Lead in Schwarz's criterion that counts for a leak at 99 % confidence: growth since the start of the record, growth
-after a calm stretch, and growth that was faster before. A line and a warm-up too slow to tell from it are 3.5 apart."""
+after a calm stretch, and growth that was faster before. With these and the next ones the share of innocents that are
+ever flagged and the delay are traded for each other: `python -m benchmarks.leaks`."""
 
-EARLY_SAMPLES, EARLY_ODDS = 128, 8.0
-"""Programs fill what they will keep when they start: more is asked of shorter records."""
+EARLY_SAMPLES, EARLY_ODDS, EARLY_CAP = 96, 40.0, 48.0
+"""Programs fill what they will keep when they start: of shorter records far more is asked, up to a cap which a leak
+without noise exceeds."""
 
 RAISE, MOST, STEP_UP, STEP_DOWN = 4.0, 8.0, 3.0, 3.0
 """The sum of leads at which a verdict is raised (it falls at 0), its ceiling, and the most one look adds or takes."""
@@ -37,10 +39,12 @@ RAISE, MOST, STEP_UP, STEP_DOWN = 4.0, 8.0, 3.0, 3.0
 TREND_LOOKS = 1.5
 """The trend's t must be this many times the normal quantile: it is looked at again and again."""
 
-RESTART_CAUTION = 3
+OVERWHELMING = 15.0
+"""A lead that needs no second look."""
+
 RESTART_SHARE = 0.5
-"""After a restart the new life must have grown by this share of the old before it is judged by itself; its samples
-count a third. One tooth of a saw among many never is."""
+"""After a restart the new life must have grown by this share of the old, over EARLY_SAMPLES, to be judged by itself.
+One tooth of a saw among many never is."""
 
 FINEST_GLANCE = 3
 """Recent growth is looked for in stretches of 32 blocks of at least 2**3 samples."""
@@ -54,7 +58,7 @@ class LeakDetector:
     """
 
     __slots__ = (
-        "_clock_shift", "_demand", "_extra_odds", "_finding", "_first_time", "_last_time", "_leaking", "_level",
+        "_clock_shift", "_demand", "_finding", "_first_time", "_last_time", "_leaking", "_level",
         "_pyramid", "_sum", "_verdict", "settings",
     )  # fmt: skip
 
@@ -70,11 +74,14 @@ class LeakDetector:
         self._finding: Finding | None = None
         self._verdict: Verdict | None = None
         confidence = self.settings.confidence
-        self._extra_odds = math.log(confidence / (1.0 - confidence) / 99.0)
+        extra = math.log(confidence / (1.0 - confidence) / 99.0)
         self._demand = Demand(
             growth_bytes=self.settings.min_growth_bytes,
             growth_ratio=self.settings.min_growth_ratio,
             trend_t=TREND_LOOKS * NormalDist().inv_cdf(confidence),
+            odds_old=ODDS_OLD + extra,
+            odds_fresh=ODDS_FRESH + extra,
+            odds_slowing=ODDS_SLOWING + extra,
         )
 
     def add(self, t_seconds: float, value_bytes: float) -> None:
@@ -90,12 +97,19 @@ class LeakDetector:
         pyramid.add(time, value_bytes)
         count = pyramid.count
         if count >= POINTS:
-            if count & ((4 << self._level) - 1) == 0:
+            if count & ((4 << self._level) - 1) == 0 or (
+                0.0 < self._sum < RAISE and count & ((2 << self._level) - 1) == 0
+            ):
                 self._look()
             elif count & ((16 << FINEST_GLANCE) - 1) == 0:
                 self._glance()
         elif count == 1:
             self._first_time = time
+
+    @property
+    def leaking(self) -> bool:
+        """The verdict's first word, at the cost of reading an attribute."""
+        return self._leaking
 
     def verdict(self, limit_bytes: int | None = None) -> Verdict:
         """What is known now. `limit_bytes` adds the time until the level reaches it."""
@@ -137,10 +151,10 @@ class LeakDetector:
         life = self._life()
         lead, best, first = -STEP_DOWN, None, None
         for blocks, older, samples in self._stretches(life):
-            finding = examine(blocks, older, self._demand)
+            finding = examine(blocks, older, self._demand, _early_odds(samples))
             first = first or finding
-            found = self._lead(finding, samples, slowing=older is not None)
-            lead = max(lead, min(found, STEP_UP))
+            found = self._lead(finding)
+            lead = max(lead, min(found, STEP_UP) if found < OVERWHELMING else RAISE)
             if found >= 0.0:
                 best = finding
                 break
@@ -159,17 +173,16 @@ class LeakDetector:
             if (blocks[-1][1] + blocks[-2][1]) / 2 - high < self._demand.growth_bytes:
                 continue
             finding = examine(blocks, older, self._demand)
-            lead = self._lead(finding, count, slowing=True)
+            lead = self._lead(finding)
             if lead >= 0.0:
                 self._turn(min(lead, STEP_UP), finding)
                 return
 
-    def _lead(self, finding: Finding, samples: int, *, slowing: bool) -> float:
-        """By how much the odds exceed what is asked; -inf for a look that never came to a contest."""
-        if finding.odds is None or self._is_slow(finding) or self._is_settling(finding):
+    def _lead(self, finding: Finding) -> float:
+        """By how much the odds exceed what is asked; -inf for a look that never came to a contest, or came too soon."""
+        if finding.lead is None or self._is_slow(finding) or self._is_settling(finding):
             return -math.inf
-        asked = ODDS_FRESH if finding.fresh else ODDS_SLOWING if slowing else ODDS_OLD
-        return finding.odds - asked - self._extra_odds - EARLY_ODDS * max(0.0, EARLY_SAMPLES / samples - 1.0)
+        return finding.lead
 
     def _is_slow(self, finding: Finding) -> bool:
         settings = self.settings
@@ -203,8 +216,13 @@ class LeakDetector:
         restart = _only_restart(life)
         if restart is not None:
             level, blocks = pyramid.since(restart[0])
-            if len(blocks) >= POINTS and life[-1][1] - min(block[1] for block in blocks) > RESTART_SHARE * restart[1]:
-                yield blocks, None, (len(blocks) << level) // RESTART_CAUTION
+            enough = len(blocks) << level >= EARLY_SAMPLES and len(blocks) >= POINTS
+            if enough and life[-1][1] - min(block[1] for block in blocks) > RESTART_SHARE * restart[1]:
+                yield blocks, None, len(blocks) << level
+
+
+def _early_odds(samples: int) -> float:
+    return min(EARLY_CAP, EARLY_ODDS * max(0.0, EARLY_SAMPLES / samples - 1.0))
 
 
 def _only_restart(life: list[Block]) -> tuple[float, float] | None:

@@ -15,16 +15,22 @@ from benchmarks.leaks.rivals import RIVALS, Answer
 PREFIXES = 20
 OURS = "AMM"
 
+Judge = Callable[[Series], tuple[list[Answer], list[bool]]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One detector on one series: flagged at each prefix; of a leak also the delay (share of the series from the onset to
-    the first flag, 1 if there is none) and the relative error of the slope at the end."""
+    """One detector on one series: flagged at each prefix; of a leak also the delay and the relative error of the slope.
+
+    The delay is the share of the series from the onset to the first flagged prefix, 1 if there is none; `exact_delay` that
+    to the first flagged sample, where the detector answers at every sample.
+    """
 
     family: str
     leaking: bool
     flags: tuple[bool, ...]
     delay: float | None
+    exact_delay: float | None
     slope_error: float | None
     cpu_seconds: float
     samples: int
@@ -34,42 +40,48 @@ def ends(count: int) -> list[int]:
     return [count * (index + 1) // PREFIXES for index in range(PREFIXES)]
 
 
-def by_detector(series: Series) -> list[Answer]:
-    """Ours: fed once, asked at each prefix."""
-    detector, start, answers = LeakDetector(), 0, []
+def by_detector(series: Series) -> tuple[list[Answer], list[bool]]:
+    """Ours: fed once, asked at each prefix; and whether it was flagged after each sample."""
+    detector, start, answers, flags = LeakDetector(), 0, list[Answer](), list[bool]()
     for end in ends(len(series.values)):
         for moment, value in zip(series.times[start:end], series.values[start:end], strict=True):
             detector.add(moment, value)
+            flags.append(detector.leaking)
         verdict = detector.verdict()
         answers.append((verdict.leaking, verdict.slope))
         start = end
-    return answers
+    return answers, flags
 
 
-def by_rule(name: str) -> Callable[[Series], list[Answer]]:
+def by_rule(name: str) -> Judge:
     rule = RIVALS[name]
-    return lambda series: [rule(series.times[:end], series.values[:end]) for end in ends(len(series.values))]
+
+    def judge(series: Series) -> tuple[list[Answer], list[bool]]:
+        return [rule(series.times[:end], series.values[:end]) for end in ends(len(series.values))], []
+
+    return judge
 
 
-def outcome(judge: Callable[[Series], list[Answer]], series: Series) -> Outcome:
+def outcome(judge: Judge, series: Series) -> Outcome:
     before = time.process_time()
-    answers = judge(series)
+    answers, flagged = judge(series)
     spent = time.process_time() - before
     flags = tuple(flag for flag, _ in answers)
     return Outcome(
         family=series.family,
         leaking=series.leaking,
         flags=flags,
-        delay=_delay(series, flags) if series.leaking else None,
+        delay=_delay(series, ends(len(series.values)), flags) if series.leaking else None,
+        exact_delay=_delay(series, range(1, len(flagged) + 1), flagged) if series.leaking and flagged else None,
         slope_error=abs(answers[-1][1] / series.slope - 1) if series.leaking and flags[-1] else None,
         cpu_seconds=spent,
         samples=len(series.values),
     )
 
 
-def _delay(series: Series, flags: Sequence[bool]) -> float:
+def _delay(series: Series, counts: Sequence[int], flags: Sequence[bool]) -> float:
     onset = series.onset_seconds or 0.0
-    at = (series.times[end - 1] for end, flag in zip(ends(len(series.values)), flags, strict=True) if flag)
+    at = (series.times[count - 1] for count, flag in zip(counts, flags, strict=True) if flag)
     first = next((moment for moment in at if moment >= onset), None)
     return 1.0 if first is None else (first - onset) / (series.times[-1] - series.times[0])
 

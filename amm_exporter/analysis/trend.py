@@ -1,0 +1,104 @@
+"""The best straight rise in a stretch, from the start or from some point on, with an honest error.
+
+Perron and Yabu (2009, Journal of Econometrics 151): feasible generalised least squares with the AR(1) coefficient
+shifted up against its bias and set to one when it is near one, so that neither white noise nor a random walk passes for
+a trend.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from amm_exporter.analysis.grid import POINTS, dot
+from amm_exporter.analysis.shapes import HINGE_PARAMETERS, LINE_PARAMETERS, Projection, penalty
+
+RHOS = (0.0, 0.3, 0.6, 0.8, 1.0)
+NEARLY_ONE = 0.85
+"""An AR(1) coefficient above this is taken for a random walk (the truncation at 32 points)."""
+
+STILL_GROWING = 0.4
+"""The last third must keep this share of the slope."""
+
+
+@dataclass(slots=True)
+class Trend:
+    """A line from point `at` on: t, growth over the whole grid at its slope, and what it leaves unexplained."""
+
+    at: int
+    t: float
+    gain: float
+    error: float
+    residual: float
+    values: list[float]
+    projection: Projection
+    on_floor: bool
+
+    @property
+    def growth(self) -> float:
+        return self.gain * (POINTS - 1 - self.at) / (POINTS - 1)
+
+
+_HINGE = penalty(HINGE_PARAMETERS - LINE_PARAMETERS)
+
+
+def trend_of(values: list[float], level: float, *, on_floor: bool) -> Trend | None:
+    """The best line from some point on, its errors as correlated as its residuals are."""
+    centred = [value - level for value in values]
+    projection = Projection(centred, 0.0)
+    at, _ = _best_hinge(projection)
+    if at < 0:
+        return None
+    rho = _rho(_residuals(centred, at))
+    if rho > 0.0:
+        projection = Projection(centred, rho)
+        at, _ = _best_hinge(projection)
+        if at < 0:
+            return None
+    share = projection.hinges()[at] if at else projection.line
+    basis = projection.basis
+    residual = max(projection.total - share * share, 1e-12 * projection.total, 1e-300)
+    deviation = math.sqrt(residual / (POINTS - 3))
+    gain = basis.gain if at == 0 else basis.hinges.scales[at] * (POINTS - 1)
+    return Trend(at, share / deviation, share * gain, deviation * gain, residual, centred, projection, on_floor)
+
+
+def _best_hinge(projection: Projection) -> tuple[int, float]:
+    """Where the line begins, and what it leaves unexplained (with the price of a free beginning). -1: nothing rises."""
+    best, at = math.inf, -1
+    for index, share in enumerate(projection.hinges()):
+        if share > 0.0:
+            left = projection.total - share * share
+            if index:
+                left *= _HINGE
+            if left < best:
+                best, at = left, index
+    return at, best
+
+
+def _residuals(values: list[float], at: int) -> list[float]:
+    """Least squares of a hinge at point `at`."""
+    hinge = [max(0.0, float(index - at)) for index in range(POINTS)]
+    centre = sum(hinge) / POINTS
+    hinge = [value - centre for value in hinge]
+    mean = sum(values) / POINTS
+    slope = dot(values, hinge) / dot(hinge, hinge)
+    return [value - mean - slope * beside for value, beside in zip(values, hinge, strict=True)]
+
+
+def _rho(residuals: list[float]) -> float:
+    """The AR(1) coefficient, shifted up by its standard error and rounded up to one of RHOS."""
+    power = dot(residuals, residuals)
+    if power <= 0.0:
+        return 0.0
+    rho = dot(residuals, [*residuals[1:], 0.0]) / power
+    rho += math.sqrt(max(0.0, 1.0 - rho * rho) / POINTS)
+    return next((known for known in RHOS if rho <= known), 1.0) if rho <= NEARLY_ONE else 1.0
+
+
+def still_growing(trend: Trend) -> bool:
+    count = max(6, (POINTS - trend.at) // 3)
+    tail = trend.values[-count:]
+    mean = sum(tail) / count
+    slope = sum((index - (count - 1) / 2) * (value - mean) for index, value in enumerate(tail))
+    return slope / (count * (count * count - 1) / 12) * (POINTS - 1) >= STILL_GROWING * trend.gain
