@@ -8,6 +8,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import dashboard
 from page import FLEET_UID, PROCESS_UID, link_to, page, runbook_link
 from panels import (
+    RATE,
     TIER_COLOURS,
     WHO,
     each,
@@ -133,7 +134,7 @@ def _history() -> Panels:
         f" the fast alert fires, above {alerts.SLOW_BURN:g} over six hours the slow one.",
         "none", (recorded(recording.BURN + "1h"), WHO),
     ).thresholds(steps((None, "text"), (alerts.SLOW_BURN, "orange"), (alerts.FAST_BURN, "red")))  # fmt: skip
-    yield lines("Tier changes", "Entries into each tier. Many: widen the hysteresis or the gap between tiers.", "none",
-                (f"sum by (to) ({increase('amm.memory.tier.transitions')})", "into {{to}}"), bars=True)  # fmt: skip
+    yield lines("Tier changes", "Changes of the tier. Many: widen the hysteresis or the gap between tiers.", "none",
+                (each("max", f"changes({of('amm.memory.tier')}{RATE})"), WHO), bars=True)  # fmt: skip
     yield lines("Emergency stops", "Work stopped for want of memory.", "none",
                 (each("sum", increase("amm.emergency.stops")), WHO), bars=True).thresholds(plain())  # fmt: skip

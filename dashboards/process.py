@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.builders import common, dashboard
+from grafana_foundation_sdk.models.common import ScaleDistribution
 from page import PROCESS_UID, page
 from panels import (
     TIER_COLOURS,
@@ -126,7 +127,8 @@ def _memory() -> Panels:
                 (each("max", of("amm.memory.usage"), "scope"), "{{scope}} " + WHO))  # fmt: skip
     yield lines("Limits", "Every limit found; the smallest binds.", "bytes",
                 (each("min", of("amm.memory.limit"), "source"), "{{source}} " + WHO),
-                (each("min", of("amm.budget.limit")), f"budget {WHO}"))  # fmt: skip
+                (each("min", of("amm.budget.limit")), f"budget {WHO}"), minimum=None).scale_distribution(
+                    common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(2))  # fmt: skip
     yield lines("Pressure by scope", "Use over limit; the worst scope decides the tier.", "percentunit",
                 (each("max", of("amm.memory.usage_ratio"), "scope"), "{{scope}} " + WHO), maximum=1)  # fmt: skip
     yield lines("Memory over budget", "Process tree over its budget, and how fast the allowance for that burns.",
@@ -240,13 +242,17 @@ def _caches() -> Panels:
 
 
 def _actions() -> Panels:
+    yield lines("Tier changes", "From tier to tier. Many: widen the hysteresis or the gap between tiers.", "none",
+                (each("sum", increase("amm.memory.tier.transitions"), "from", "to"), "{{from}} to {{to}} " + WHO),
+                width=6, bars=True)  # fmt: skip
     yield lines("Plan", "Values of the adaptive settings in the tier in force.", "short",
-                (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO))  # fmt: skip
+                (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO), width=6)  # fmt: skip
     yield lines("Actions", "What was done, and how it ended.", "none",
                 (each("sum", increase("amm.actions"), "action", "outcome"), "{{action}}: {{outcome}} " + WHO),
                 bars=True)  # fmt: skip
     yield lines("Memory freed by actions", "Fall of resident memory across each action, as measured.", "bytes",
-                (each("sum", increase("amm.action.freed"), "action"), "{{action}} " + WHO), bars=True)  # fmt: skip
+                (each("sum", increase("amm.action.freed"), "action"), "{{action}} " + WHO),
+                width=6, bars=True)  # fmt: skip
 
 
 def _family() -> Panels:

@@ -145,7 +145,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = WORK + PROGRAM
-        busy, leaking, calm = (Pressured(folder, text, interval="500ms", budget="180MB") for _ in range(3))
+        busy, leaking, calm = (
+            Pressured(folder, text, signal="tree", interval="500ms", budget="180MB") for _ in range(3)
+        )
         suites = Suites()
         targets = {"api": [busy.port, leaking.port, calm.port], "ci": [suites.server.server_port]}
         server = Prometheus(folder / "prometheus", targets, rules=rules)
