@@ -1,0 +1,99 @@
+"""In the company of other plugins: pytest-benchmark, pytest-rerunfailures, pytest-timeout, --pdb's absence, -x."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def only_these_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AMM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+def test_benchmarks_carry_their_memory(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,pytest_benchmark.plugin")
+    pytester.makepyfile("def test_it(benchmark): benchmark.pedantic(lambda: bytearray(30 << 20), rounds=3)")
+    result = pytester.runpytest_subprocess("--amm-peaks", "--benchmark-json=b.json")
+    assert result.ret == 0
+    (benchmark,) = json.loads((pytester.path / "b.json").read_text())["benchmarks"]
+    assert 25 << 20 < benchmark["extra_info"]["amm_growth_bytes"] < 70 << 20
+    assert benchmark["extra_info"]["amm_peak_bytes"] > benchmark["extra_info"]["amm_growth_bytes"]
+
+
+def test_a_budget_holds_inside_a_benchmark(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,pytest_benchmark.plugin")
+    pytester.makepyfile("def test_it(benchmark): benchmark.pedantic(lambda: bytearray(30 << 20), rounds=3)")
+    assert pytester.runpytest_subprocess("--amm-test-budget=8MB").parseoutcomes()["failed"] == 1
+
+
+def test_a_rerun_is_judged_anew(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,pytest_rerunfailures")
+    pytester.makepyfile(
+        """
+        import os
+        def test_it():
+            if not os.path.exists("ran"):
+                open("ran", "w").close()
+                x = [b"1" * (1 << 20) for _ in range(60)]
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-test-budget=16MB", "--reruns=1", "-p", "no:cacheprovider")
+    assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
+
+
+def test_first_failure_ends_the_run_with_x(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
+    pytester.makepyfile("def test_it(): bytearray(60 << 20)\ndef test_never(): pass")
+    result = pytester.runpytest_subprocess("--amm-test-budget=16MB", "-x")
+    assert result.parseoutcomes() == {"failed": 1}
+
+
+def test_no_child_of_ours_is_met_by_tests_that_look_for_theirs(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
+    pytester.makepyfile(
+        """
+        import os, pathlib, pytest, threading
+        def test_children():
+            pid = os.getpid()
+            assert pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text() == ""
+            with pytest.raises(ChildProcessError):
+                os.wait()
+            assert threading.active_count() == 1
+        """
+    )
+    assert pytester.runpytest_subprocess("--amm-budget=1GB").parseoutcomes() == {"passed": 1}
+
+
+STATE = """
+import os, resource, signal, pytest
+
+def state():
+    handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
+    limits = [resource.getrlimit(which) for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return len(os.listdir("/proc/self/fd")), handlers, limits
+
+pytest.main(["-q", "-p", "no:cacheprovider", "inner.py"])
+before = state()
+options = ["-p", "pytest_amm.plugin", "--amm-budget=1GB", "--amm-hard", "--amm-json=r.json"]
+assert pytest.main(["-q", "-p", "no:cacheprovider", *options, "inner.py"]) == 0
+assert state() == before, (before, state())
+"""
+
+
+def test_a_run_gives_back_descriptors_handlers_and_limits(tmp_path: Path) -> None:
+    (tmp_path / "inner.py").write_text("def test_inner(): pass")
+    result = subprocess.run([sys.executable, "-c", STATE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
