@@ -249,7 +249,7 @@ def _actions() -> Panels:
                 (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO), width=6)  # fmt: skip
     yield lines("Actions", "What was done, and how it ended.", "none",
                 (each("sum", increase("amm.actions"), "action", "outcome"), "{{action}}: {{outcome}} " + WHO),
-                bars=True)  # fmt: skip
+                width=6, bars=True)  # fmt: skip
     yield lines("Memory freed by actions", "Fall of resident memory across each action, as measured.", "bytes",
                 (each("sum", increase("amm.action.freed"), "action"), "{{action}} " + WHO),
                 width=6, bars=True)  # fmt: skip
