@@ -43,7 +43,7 @@ class Outcome:
 
 
 def contest(trend: Trend, asked: float, *, slowing: bool) -> Outcome:
-    """`asked`: odds below which it does not matter by how much the leak loses. `slowing` lets the slowest warm-ups in."""
+    """`asked`: odds below which it matters no more by how much the leak loses. `slowing` adds the slowest warm-ups."""
     projection = trend.projection
     tiny = max(1e-12 * projection.total, 1e-300)
     leak, shape = trend.residual * penalty(HINGE_PARAMETERS if trend.at else LINE_PARAMETERS), "line"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -25,14 +24,28 @@ def dot(a: Sequence[float], b: Sequence[float]) -> float:
 
 @lru_cache(maxsize=64)
 def _shares(count: int) -> tuple[tuple[int, int, tuple[float, ...]], ...]:
-    """Which of `count` blocks make up each point, and with what weight."""
-    width = count / POINTS
+    """Which of `count` blocks make up each point, and with what weight.
+
+    A point is the mean of the line through the blocks over its share of them: what lies on a line stays on it.
+    """
+    width = (count - 1) / (POINTS - 1)
     out = []
     for point in range(POINTS):
-        begin, end = point * width, (point + 1) * width
-        first, last = int(begin + 1e-9), math.ceil(end - 1e-9)
-        out.append((first, last, tuple((min(end, i + 1) - max(begin, i)) / width for i in range(first, last))))
+        centre = point * width
+        reach = min(width / 2, centre, count - 1 - centre)
+        weights = [0.0] * (count + 1)
+        for step in range(-_FINENESS, _FINENESS + 1):
+            place = centre + reach * step / (_FINENESS + 0.5)
+            block = min(int(place), count - 1)
+            weights[block] += 1 - (place - block)
+            weights[block + 1] += place - block
+        used = [index for index, weight in enumerate(weights) if weight > 0.0]
+        first, last = used[0], used[-1] + 1
+        out.append((first, last, tuple(weight / (2 * _FINENESS + 1) for weight in weights[first:last])))
     return tuple(out)
+
+
+_FINENESS = 8
 
 
 def averaged(values: Sequence[float]) -> list[float]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import NormalDist
 
 from amm_exporter.analysis.grid import POINTS
 from amm_exporter.analysis.pyramid import Block, Pyramid
-from amm_exporter.analysis.verdicts import LeakSettings, Verdict, undecided, verdict_of
+from amm_exporter.analysis.verdicts import LeakSettings, Verdict, exhaustion, undecided, verdict_of
 from amm_exporter.analysis.windows import Demand, Finding, examine
 
 __all__ = ["LeakDetector", "LeakSettings", "Verdict"]
@@ -112,28 +113,16 @@ class LeakDetector:
         return self._leaking
 
     def verdict(self, limit_bytes: int | None = None) -> Verdict:
-        """What is known now. `limit_bytes` adds the time until the level reaches it."""
-        known = self._verdict
-        if known is None or known.sample_count != self._pyramid.count or limit_bytes is not None:
-            known = self._judged(limit_bytes)
-            if limit_bytes is None:
-                self._verdict = known
-        return known
-
-    def _judged(self, limit_bytes: int | None) -> Verdict:
-        count, span = self._pyramid.count, max(0.0, self._last_time - self._first_time) if self._pyramid.count else 0.0
+        """What the last look found. `limit_bytes` adds the time until the level reaches it. A few microseconds."""
+        count, recent = self._pyramid.count, self._pyramid.level(0)
+        span = max(0.0, self._last_time - self._first_time) if count else 0.0
         if self._finding is None:
-            return undecided(self._pyramid.level(0), self.settings, count, span)
-        return verdict_of(
-            self._finding,
-            leaking=self._leaking,
-            recent=self._pyramid.level(0),
-            clock_shift=self._clock_shift,
-            settings=self.settings,
-            limit_bytes=limit_bytes,
-            sample_count=count,
-            span_seconds=span,
-        )
+            return undecided(recent, self.settings, count, span)
+        if self._verdict is None:
+            self._verdict = verdict_of(self._finding, self._leaking, recent, self._clock_shift, self.settings)
+        known = self._verdict
+        left = exhaustion(known.slope, recent, limit_bytes) if self._leaking else None
+        return replace(known, sample_count=count, span_seconds=span, exhaustion_seconds=left)
 
     def _life(self) -> list[Block]:
         """At least 32 blocks over the window (or everything); sets the level they are from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -79,17 +79,9 @@ class Verdict:
 
 
 def verdict_of(
-    finding: Finding,
-    *,
-    leaking: bool,
-    recent: Collection[Block],
-    clock_shift: float,
-    settings: LeakSettings,
-    limit_bytes: int | None,
-    sample_count: int,
-    span_seconds: float,
+    finding: Finding, leaking: bool, recent: Collection[Block], clock_shift: float, settings: LeakSettings
 ) -> Verdict:
-    """The verdict that a finding supports."""
+    """The verdict that a finding supports, without what changes from sample to sample."""
     reach = quantile(settings.confidence) * finding.error
     return Verdict(
         leaking=leaking,
@@ -99,16 +91,17 @@ def verdict_of(
         confidence=settings.confidence,
         onset_seconds=finding.onset_seconds - clock_shift if leaking else None,
         kind=_leak_kind(finding, recent) if leaking else _other_kind(finding, recent),
-        exhaustion_seconds=_exhaustion(finding.slope, recent, limit_bytes) if leaking else None,
-        reasons=_leak_reasons(finding, span_seconds, reach) if leaking else _other_reasons(finding),
-        sample_count=sample_count,
-        span_seconds=span_seconds,
+        exhaustion_seconds=None,
+        reasons=_leak_reasons(finding, reach) if leaking else _other_reasons(finding),
+        sample_count=0,
+        span_seconds=0.0,
     )
 
 
-def undecided(samples: Sequence[Block], settings: LeakSettings, sample_count: int, span_seconds: float) -> Verdict:
+def undecided(samples: Collection[Block], settings: LeakSettings, sample_count: int, span_seconds: float) -> Verdict:
     """The verdict on too few samples: the slope from the first to the last one, nothing decided."""
-    rise = samples[-1][1] - samples[0][1] if samples else 0.0
+    values = [block[1] for block in samples]
+    rise = values[-1] - values[0] if values else 0.0
     slope = rise / span_seconds if span_seconds >= 1e-3 else 0.0
     return Verdict(
         leaking=False,
@@ -178,7 +171,8 @@ def _falls_faster_than_it_rises(recent: Collection[Block]) -> bool:
     return bool(moves) and -min(moves) > LOPSIDED * max(moves)
 
 
-def _exhaustion(slope: float, recent: Collection[Block], limit_bytes: int | None) -> float | None:
+def exhaustion(slope: float, recent: Collection[Block], limit_bytes: int | None) -> float | None:
+    """Seconds until the level of the last samples reaches the limit at this slope; None when it never does."""
     if limit_bytes is None or not recent or slope <= 0.0:
         return None
     now = [block[1] for block in recent][-8:]
@@ -186,11 +180,11 @@ def _exhaustion(slope: float, recent: Collection[Block], limit_bytes: int | None
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _leak_reasons(finding: Finding, span_seconds: float, reach: float) -> tuple[str, ...]:
+def _leak_reasons(finding: Finding, reach: float) -> tuple[str, ...]:
     bounds = f"{format_rate(finding.slope - reach)} to {format_rate(finding.slope + reach)}"
     return (
         f"grows by {format_rate(finding.slope)} ({bounds})",
-        f"gained {format_size(finding.growth_bytes)}; {format_duration(span_seconds)} watched",
+        f"gained {format_size(finding.growth_bytes)} in {format_duration(finding.growth_bytes / finding.slope)}",
         f"steady growth explains it better than a {finding.rival} does",
         *(("the floor rises, not only the peaks",) if finding.on_floor else ()),
         *(("it was calm before",) if finding.fresh else ()),

@@ -6,9 +6,11 @@ Quadratic methods see at most 100 block means, as their authors' tools do on lon
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean
 
 from benchmarks.leaks.draw import MIB
 
@@ -68,11 +70,11 @@ def theil_sen(times: Sequence[float], values: Sequence[float]) -> Answer:
     """The lower 99 % confidence bound of Sen's slope is above zero."""
     times, values = thinned(times, values)
     count = len(values)
-    slopes = sorted(_slopes(times, values))
+    slopes = _slopes(tuple(times), tuple(values))
     if count < 10 or not slopes:
         return False, 0.0
     rank = (len(slopes) - 2.576 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)) / 2
-    return slopes[max(0, int(rank))] > 0, median(slopes)
+    return slopes[max(0, int(rank))] > 0, slopes[len(slopes) // 2]
 
 
 def r_squared(times: Sequence[float], values: Sequence[float]) -> Answer:
@@ -148,22 +150,24 @@ def _square(value: float) -> float:
     return value * value
 
 
-def _slopes(times: Sequence[float], values: Sequence[float]) -> list[float]:
-    return [
+@lru_cache(maxsize=64)
+def _slopes(times: tuple[float, ...], values: tuple[float, ...]) -> list[float]:
+    """All pairwise slopes in order; three of the rules want the same ones."""
+    return sorted(
         (values[j] - values[i]) / (times[j] - times[i])
         for i in range(len(values))
         for j in range(i + 1, len(values))
         if times[j] > times[i]
-    ]
+    )
 
 
 def _kendall(times: Sequence[float], values: Sequence[float], *, corrected: bool) -> Answer:
     times, values = thinned(times, values)
-    count, slopes = len(values), _slopes(times, values)
+    count, slopes = len(values), _slopes(tuple(times), tuple(values))
     if count < 10 or not slopes:
         return False, 0.0
-    slope = median(slopes)
-    score = sum((value > 0) - (value < 0) for value in slopes)
+    slope = slopes[len(slopes) // 2]
+    score = len(slopes) - bisect_right(slopes, 0.0) - bisect_left(slopes, 0.0)
     variance = count * (count - 1) * (2 * count + 5) / 18
     if corrected:
         residuals = [value - slope * time for time, value in zip(times, values, strict=True)]

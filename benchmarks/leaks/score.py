@@ -22,8 +22,8 @@ Judge = Callable[[Series], tuple[list[Answer], list[bool]]]
 class Outcome:
     """One detector on one series: flagged at each prefix; of a leak also the delay and the relative error of the slope.
 
-    The delay is the share of the series from the onset to the first flagged prefix, 1 if there is none; `exact_delay` that
-    to the first flagged sample, where the detector answers at every sample.
+    The delay is the share of the series from the onset to the first flagged prefix, 1 if there is none; `exact_delay`
+    that to the first flagged sample, where the detector answers at every sample.
     """
 
     family: str
