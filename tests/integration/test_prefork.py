@@ -90,12 +90,9 @@ def wait_for_workers(port: int, count: int) -> str:
 
 @contextmanager
 def workers():
-    process = subprocess.Popen(
-        [sys.executable, str(FIXTURES / "prefork_workers.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # From 3.12 on Python warns of any fork beside a thread; here it is meant.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(FIXTURES / "prefork_workers.py")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         port = int(process.stdout.readline())
         yield process, port, wait_for_workers(port, 4)
