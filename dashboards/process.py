@@ -9,6 +9,7 @@ from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.models.common import ScaleDistribution
 from page import PROCESS_UID, page
 from panels import (
+    RATE,
     TIER_COLOURS,
     WHO,
     colour,
@@ -243,6 +244,7 @@ def _caches() -> Panels:
 
 def _actions() -> Panels:
     yield lines("Tier changes", "From tier to tier. Many: widen the hysteresis or the gap between tiers.", "none",
+                (each("max", f"changes({of('amm.memory.tier')}{RATE})"), f"all {WHO}"),
                 (each("sum", increase("amm.memory.tier.transitions"), "from", "to"), "{{from}} to {{to}} " + WHO),
                 width=6, bars=True)  # fmt: skip
     yield lines("Plan", "Values of the adaptive settings in the tier in force.", "short",
