@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from amm_exporter import __version__
+from amm_exporter.units import format_size
 from pytest_amm import failure, terminal
 from pytest_amm.annotations import annotation
 from pytest_amm.board import RUNG_KILL, Board
@@ -46,6 +47,7 @@ class Reporter:
         self._json = JsonReport(journal, self._session) if journal else None
         self._bases = _load(settings.compare_paths)
         self._changes: list[Change] | None = None
+        self._outside_bytes = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -80,6 +82,9 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         settings = self._settings
+        self._outside_bytes = self._over_outside_of_tests()
+        if self._outside_bytes and settings.on_breach != "warn" and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not (settings.json_path or settings.html_path or settings.compare_paths):
             return
         tests = [self._data(packed) for packed in self._packed]
@@ -112,6 +117,11 @@ class Reporter:
                 budget_bytes=settings.budget_bytes,
             ):
                 terminalreporter.write_line(line)
+        if self._outside_bytes:
+            terminalreporter.write_line(
+                f"over budget outside of any test (collection, imports): the process tree reached "
+                f"{format_size(self._outside_bytes)}, the budget is {format_size(settings.budget_bytes or 0)}"
+            )
         if self._changes is not None:
             names = ", ".join(os.path.basename(path) for path in settings.compare_paths)
             terminalreporter.section(f"memory compared with {names}")
@@ -133,6 +143,16 @@ class Reporter:
     def _data(self, packed: Sequence[Any]) -> dict[str, Any]:
         data = to_data(unpack(packed))
         return {**data, "message": self._messages.get(data["nodeid"], "")}
+
+    def _over_outside_of_tests(self) -> int:
+        """How far the tree went when that was over the budget and no test is to blame; else 0."""
+        budget_bytes = self._settings.budget_bytes
+        if self.board is None or budget_bytes is None:
+            return 0
+        if any(record.breach and record.breach.scope == "session" for record in map(unpack, self._packed)):
+            return 0
+        tree_peak_bytes = self.board.header().tree_peak_bytes
+        return tree_peak_bytes if tree_peak_bytes > budget_bytes else 0
 
     def _points(self) -> list[tuple[float, int]]:
         """The tree over time, in seconds since the start of the run."""

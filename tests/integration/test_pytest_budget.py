@@ -169,6 +169,16 @@ def test_later_sources_win(
     assert outcomes(result).get("failed", 0) == failed
 
 
+def test_a_peak_during_collection_is_told_and_fails_the_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import time\nx = b'1' * (150 << 20)\ntime.sleep(0.3)\ndel x\ndef test_it(): pass")
+    result = pytester.runpytest_subprocess("--amm-budget=100MB")
+    assert outcomes(result) == {"passed": 1}
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["over budget outside of any test (collection, imports): the process tree reached * MiB, the budget is 100 MiB"]
+    )
+
+
 def test_warn_reports_and_passes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): bytearray(40 << 20)")
     result = pytester.runpytest_subprocess("--amm-test-budget=1MB", "--amm-on-breach=warn")
