@@ -7,7 +7,7 @@ import os
 from opentelemetry.sdk.metrics import MeterProvider
 
 from amm_exporter.errors import AMMError, ProbeError
-from amm_exporter.export.reader import AMMMetricReader, address_from
+from amm_exporter.export.reader import AMMMetricReader, address_from, page_handlers, web_config_from
 from amm_exporter.export.server import Server
 from amm_exporter.export.session import Session, start
 from amm_exporter.policy import Policy
@@ -19,7 +19,13 @@ class Watch:
 
     def __init__(self, *, host: str | None, port: int | None) -> None:
         reader = AMMMetricReader(host, port, serve=False)
-        self._server = Server(reader.render, *address_from(os.environ, host, port))
+        web_config = web_config_from(os.environ)
+        self._server = Server(
+            reader.render,
+            *address_from(os.environ, host, port),
+            routes=page_handlers(reader.families),
+            **(web_config.options() if web_config else {}),
+        )
         self._server.start()
         self._provider = MeterProvider([reader], shutdown_on_exit=False)
         self._session: Session | None = None

@@ -19,7 +19,7 @@ from amm_exporter.cli import options
 from amm_exporter.cli.outside import Watch
 from amm_exporter.control.fleet import Fleet
 from amm_exporter.export.fleet import render_fleet
-from amm_exporter.export.reader import address_from
+from amm_exporter.export.reader import address_from, web_config_from
 from amm_exporter.export.server import Server
 from amm_exporter.policy import Policy
 
@@ -58,8 +58,11 @@ def _serve_one(arguments: argparse.Namespace, policy: Policy) -> int:
 def _serve_fleet(arguments: argparse.Namespace, policy: Policy) -> int:
     _allow_many_files()
     fleet = Fleet(policy, arguments.match)
+    web_config = web_config_from(os.environ)
     server = Server(
-        lambda accept: render_fleet(fleet, accept), *address_from(os.environ, arguments.listen, arguments.port)
+        lambda accept: render_fleet(fleet, accept),
+        *address_from(os.environ, arguments.listen, arguments.port),
+        **(web_config.options() if web_config else {}),
     )
     server.start()
     host, port = server.address

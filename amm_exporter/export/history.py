@@ -38,6 +38,8 @@ class History:
         self._columns = {name: array("d") for name in _COLUMNS}
         self._step_seconds = 0.0
         self._tier: Tier | None = None
+        self.pid: int | None = None
+        """The process that is watched: this one, or another from outside."""
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
     def add(self, sample: Sample, tier: Tier) -> None:
@@ -48,6 +50,7 @@ class History:
                 event = Event(unix_seconds=sample.unix_seconds, previous=self._tier, tier=tier, ratio=ratio)
                 self._events.append(event)
             self._tier = tier
+            self.pid = sample.process.pid if sample.process else self.pid
             rss = sample.process.rss_bytes if sample.process else float("nan")
             limit = worst.limit_bytes if worst else float("nan")
             self._put((sample.unix_seconds, rss, ratio, limit, float(tier)))

@@ -40,7 +40,9 @@ def page_routes(families: Callable[[], list[Family]], history: Callable[[], Hist
 
 
 def _look(families: Callable[[], list[Family]], history: Callable[[], History | None]) -> dict[str, Any]:
-    return status(families(), pid=os.getpid(), now_unix_seconds=time.time(), version=__version__, history=history())
+    seen = history()
+    pid = seen.pid if seen is not None and seen.pid is not None else os.getpid()
+    return status(families(), pid=pid, now_unix_seconds=time.time(), version=__version__, history=seen)
 
 
 def _json(document: dict[str, Any]) -> Response:

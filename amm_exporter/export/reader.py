@@ -104,13 +104,12 @@ class AMMMetricReader(MetricReader):
         web_config: str | os.PathLike[str] | None,
     ) -> None:
         try:
-            routes = _page_routes(lambda: node.families())
             node = Node(
                 *address_from(environ, host, port),
                 self.families,
                 inherit=self._begin_anew,
-                routes=routes,
-                web_config=_web_config(web_config or environ.get(WEB_CONFIG_VARIABLE)),
+                routes=page_handlers(lambda: node.families()),
+                web_config=web_config_from(environ, web_config),
             )
             node.start()
         except AMMError as error:
@@ -131,7 +130,9 @@ class AMMMetricReader(MetricReader):
 # scraped, and these cost 6 ms and 1 MiB.
 
 
-def _page_routes(families: Callable[[], list[Family]]) -> dict[str, Handler]:
+def page_handlers(families: Callable[[], list[Family]]) -> dict[str, Handler]:
+    """The routes of the page and its JSON, for a Server."""
+
     def answer(request: Request) -> Response:
         from amm_exporter.export.otel import running_history
         from amm_exporter.export.page import page_routes
@@ -141,7 +142,9 @@ def _page_routes(families: Callable[[], list[Family]]) -> dict[str, Handler]:
     return dict.fromkeys(PAGE_PATHS, answer)
 
 
-def _web_config(path: str | os.PathLike[str] | None) -> WebConfig | None:
+def web_config_from(environ: Mapping[str, str], path: str | os.PathLike[str] | None = None) -> WebConfig | None:
+    """The web configuration as given, else from AMM_WEB_CONFIG. Raises AMMError for one that cannot be honoured."""
+    path = path or environ.get(WEB_CONFIG_VARIABLE)
     if not path:
         return None
     from amm_exporter.export.web_config import WebConfig

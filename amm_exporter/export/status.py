@@ -84,7 +84,8 @@ def _pids(families: list[Family]) -> list[str]:
 
 def _service(families: list[Family]) -> str | None:
     target = next((one for one in families if one.name == "target"), None)
-    return next((dict(labels).get("service_name") for labels in target.series), None) if target else None
+    name = next((dict(labels).get("service_name") for labels in target.series), None) if target else None
+    return name.removeprefix("unknown_service:") if name else None  # what the SDK says where nobody has named it
 
 
 def _memory(facts: Facts) -> dict[str, Any]:

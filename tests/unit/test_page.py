@@ -214,3 +214,10 @@ def test_a_reader_serves_every_path_of_the_page_and_pays_for_it_only_then():
     assert tuple(routes()) == PAGE_PATHS
     code = "import sys, amm_exporter.export.reader; print([n for n in sys.modules if 'page' in n and 'amm' in n])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_process_named_is_the_one_that_is_watched():
+    history = History()
+    history.add(sample(1.0), Tier.NORMAL)
+    look = page_routes(lambda: FAMILIES, lambda: history)["/api/v1/status.json"]
+    assert json.loads(look(Request(method="GET", path="/", headers={}, keep_alive=False)).body)["pid"] == 1
