@@ -282,14 +282,14 @@ def _missing() -> str:
 
 def _tests(pace: Pace) -> tuple[Alert, ...]:
     recent = f"(time() - {series('amm.test.run.timestamp')} < {pace.seconds(86400):g})"
-    suite = "The last run of {{ $labels.suite }}"
+    suite = "the last run of {{ $labels.suite }}"
     return (
         Alert(
             name="AmmTestBudgetBreached",
             expr=f"{fold('max', series('amm.test.breaches'))} > 0\nand ignoring (kind)\n{fold('max', recent)}",
             severity=WARNING,
             summary="Tests of the last run exceeded a memory budget.",
-            description=f"{suite} had {{{{ $value }}}} breaches of the {{{{ $labels.kind }}}} budget.",
+            description=f"Breaches of the {{{{ $labels.kind }}}} budget in {suite}: {{{{ $value }}}}.",
         ),
         Alert(
             name="AmmTestLeakFound",
@@ -298,6 +298,6 @@ def _tests(pace: Pace) -> tuple[Alert, ...]:
             ),
             severity=WARNING,
             summary="A leak gate of the last test run found a leak.",
-            description=f"{suite} found {{{{ $value }}}} leaks.",
+            description=f"Leaks found by the leak gates of {suite}: {{{{ $value }}}}.",
         ),
     )

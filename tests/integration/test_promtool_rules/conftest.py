@@ -31,6 +31,7 @@ class Case:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         (self.rules,) = rule_files(policy).values()
+        self.sample_minutes = 1
         self._series: list[dict[str, str]] = []
         self._alerts: list[dict[str, Any]] = []
         self._queries: list[dict[str, Any]] = []
@@ -95,7 +96,7 @@ class Case:
 
     def document(self, rule_file: str) -> dict[str, Any]:
         test = {
-            "interval": "1m",
+            "interval": f"{self.sample_minutes}m",
             "input_series": self._series,
             "alert_rule_test": self._alerts,
             "promql_expr_test": self._queries,
@@ -103,7 +104,7 @@ class Case:
         order = [group.name for group in rule_groups(self.policy, Pace())]
         return {
             "rule_files": [rule_file],
-            "evaluation_interval": "1m",
+            "evaluation_interval": f"{self.sample_minutes}m",
             "group_eval_order": order,
             "tests": [test],
         }

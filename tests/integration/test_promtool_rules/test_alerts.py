@@ -302,16 +302,17 @@ def test_thresholds_missing_is_silent_with_all_of_them(case):
 
 
 def test_results_of_a_run_alert_for_a_day(case):
-    case.feed("amm.test.run.timestamp", "0x1450", suite="unit")
-    case.feed("amm.test.breaches", "2x1450", suite="unit", kind="session")
-    case.feed("amm.test.breaches", "0x1450", suite="unit", kind="test")
-    case.feed("amm.test.leaks", "1x1450", suite="unit", verdict="leak")
-    case.feed("amm.test.leaks", "5x1450", suite="unit", verdict="clean")
-    breach = "The last run of unit had 2 breaches of the session budget."
+    case.sample_minutes = 10
+    case.feed("amm.test.run.timestamp", "0x150", suite="unit")
+    case.feed("amm.test.breaches", "2x150", suite="unit", kind="session")
+    case.feed("amm.test.breaches", "0x150", suite="unit", kind="test")
+    case.feed("amm.test.leaks", "1x150", suite="unit", verdict="leak")
+    case.feed("amm.test.leaks", "5x150", suite="unit", verdict="clean")
+    breach = "Breaches of the session budget in the last run of unit: 2."
     case.fires("AmmTestBudgetBreached", 60, breach, suite="unit", kind="session")
-    case.fires("AmmTestLeakFound", 60, "The last run of unit found 1 leaks.", suite="unit")
-    case.silent("AmmTestBudgetBreached", 1445)
-    case.silent("AmmTestLeakFound", 1445)
+    case.fires("AmmTestLeakFound", 60, "Leaks found by the leak gates of the last run of unit: 1.", suite="unit")
+    case.silent("AmmTestBudgetBreached", 1450)
+    case.silent("AmmTestLeakFound", 1450)
 
 
 def test_every_alert_is_tested_firing_and_silent():
