@@ -68,9 +68,9 @@ class Grid:
         self._warped = _without_holes(self.times)
         step = (self._warped[-1] - self._warped[0]) / (POINTS - 1)
         slack = _SLACK * step
-        self._even = all(
-            -slack < time - self._warped[0] - index * step < slack for index, time in enumerate(self._warped)
-        )
+        first = self._warped[0]
+        away = [time - first - index * step for index, time in enumerate(self._warped)]
+        self._even = -slack < min(away) and max(away) < slack
 
     def means(self) -> list[float]:
         return self._spread(averaged([block[1] for block in self._blocks]))
@@ -103,7 +103,7 @@ def interpolated(times: Sequence[float], values: Sequence[float]) -> list[float]
 def _without_holes(times: list[float]) -> list[float]:
     pauses = [after - before for before, after in pairwise(times)]
     usual = sorted(pauses)[len(pauses) // 2]
+    if max(pauses) <= 4 * usual:
+        return times  # 31 pauses: an eighth of them is nearly four
     longest = max(LONGEST_GAP * sum(min(pause, 4 * usual) for pause in pauses), usual)
-    if max(pauses) <= longest:
-        return times
     return [times[0] + gone for gone in accumulate((min(pause, longest) for pause in pauses), initial=0.0)]

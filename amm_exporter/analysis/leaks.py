@@ -217,11 +217,13 @@ def _early_odds(samples: int) -> float:
 def _only_restart(life: list[Block]) -> tuple[float, float] | None:
     """Time of the one fall by over half of all that had been gained, and that gain; None if there are more: a saw."""
     low = high = life[0][1]
+    last = len(life) - 1
     found: tuple[int, float] | None = None
     for index in range(1, len(life)):
         before = life[index - 1][1]
-        high = max(high, before)
-        after = min(block[1] for block in life[index : index + 2])
+        if before > high:
+            high = before
+        after = min(life[index][1], life[min(index + 1, last)][1])
         if high > low and before - after > 0.5 * (high - low) and before - after > 0.02 * before:
             if found is not None and index > found[0] + 2:
                 return None

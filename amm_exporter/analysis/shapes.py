@@ -35,14 +35,17 @@ def penalty(parameters: float) -> float:
 
 def transformed(values: Sequence[float], rho: float) -> list[float]:
     """Prais and Winsten's transform."""
+    if rho == 0.0:
+        return list(values)
     head = math.sqrt(1.0 - rho * rho) * values[0]
-    return [head, *(after - rho * before for before, after in pairwise(values))]
+    return [head, *[after - rho * before for before, after in pairwise(values)]]
 
 
 def _transposed(values: Sequence[float], rho: float) -> Vector:
-    head = math.sqrt(1.0 - rho * rho) * values[0]
-    shifted = [*(rho * value for value in values[1:]), 0.0]
-    return tuple(value - next_ for value, next_ in zip([head, *values[1:]], shifted, strict=True))
+    if rho == 0.0:
+        return tuple(values)
+    head = math.sqrt(1.0 - rho * rho) * values[0] - rho * values[1]
+    return (head, *[value - rho * after for value, after in pairwise(values[1:])], values[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from amm_exporter.analysis.grid import POINTS, dot
 from amm_exporter.analysis.shapes import HINGE_PARAMETERS, LINE_PARAMETERS, Projection, penalty
@@ -46,16 +47,15 @@ def trend_of(values: list[float], level: float, *, on_floor: bool) -> Trend | No
     """The best line from some point on, its errors as correlated as its residuals are."""
     centred = [value - level for value in values]
     projection = Projection(centred, 0.0)
-    at, _ = _best_hinge(projection)
+    at, share = _best_hinge(projection)
     if at < 0:
         return None
     rho = _rho(_residuals(centred, at))
     if rho > 0.0:
         projection = Projection(centred, rho)
-        at, _ = _best_hinge(projection)
+        at, share = _best_hinge(projection)
         if at < 0:
             return None
-    share = projection.hinges()[at] if at else projection.line
     basis = projection.basis
     residual = max(projection.total - share * share, 1e-12 * projection.total, 1e-300)
     deviation = math.sqrt(residual / (POINTS - 3))
@@ -64,25 +64,29 @@ def trend_of(values: list[float], level: float, *, on_floor: bool) -> Trend | No
 
 
 def _best_hinge(projection: Projection) -> tuple[int, float]:
-    """Where the line begins, and what it leaves unexplained (with the price of a free beginning). -1: nothing rises."""
-    best, at = math.inf, -1
+    """Where the line begins, and its share; a later beginning pays for its freedom. -1: nothing rises."""
+    total, best, at, found = projection.total, math.inf, -1, 0.0
     for index, share in enumerate(projection.hinges()):
         if share > 0.0:
-            left = projection.total - share * share
-            if index:
-                left *= _HINGE
+            left = (total - share * share) * _HINGE if index else total - share * share
             if left < best:
-                best, at = left, index
-    return at, best
+                best, at, found = left, index, share
+    return at, found
+
+
+@lru_cache(maxsize=POINTS)
+def _centred_hinge(at: int) -> tuple[list[float], float]:
+    hinge = [max(0.0, float(index - at)) for index in range(POINTS)]
+    centre = sum(hinge) / POINTS
+    hinge = [value - centre for value in hinge]
+    return hinge, dot(hinge, hinge)
 
 
 def _residuals(values: list[float], at: int) -> list[float]:
     """Least squares of a hinge at point `at`."""
-    hinge = [max(0.0, float(index - at)) for index in range(POINTS)]
-    centre = sum(hinge) / POINTS
-    hinge = [value - centre for value in hinge]
+    hinge, size = _centred_hinge(at)
     mean = sum(values) / POINTS
-    slope = dot(values, hinge) / dot(hinge, hinge)
+    slope = dot(values, hinge) / size
     return [value - mean - slope * beside for value, beside in zip(values, hinge, strict=True)]
 
 
