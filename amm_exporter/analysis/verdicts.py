@@ -155,7 +155,7 @@ _WORDS = {
 def _leak_kind(finding: Finding, recent: Collection[Block]) -> str:
     if finding.unevenness > UNEVEN_LEAK and _falls_faster_than_it_rises(recent):
         return "saw-tooth"
-    return "stepwise" if finding.jumpiness > 0.4 else "steady"
+    return "stepwise" if finding.jumpiness > 0.3 else "steady"
 
 
 def _other_kind(finding: Finding, recent: Collection[Block]) -> str:
