@@ -13,7 +13,7 @@ Panels = Iterator[Any]
 
 
 def tests() -> dashboard.Dashboard:
-    board = page("AMM / Tests and benchmarks", TESTS_UID, "Memory of test suites: what pytest --amm-export sent.",
+    board = page("AMM / Tests and benchmarks", TESTS_UID, "Memory of test suites, run after run.",
                  instances_of="amm.test.run.timestamp", since="now-7d")  # fmt: skip
     for title, panels in (("Last run", _now()), ("Budgets", _budgets()), ("Leaks and reclaiming", _effect())):
         board = board.with_row(dashboard.Row(title))

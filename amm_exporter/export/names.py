@@ -146,7 +146,7 @@ _ROWS = (
     _row("amm.budget.limit", GAUGE, "By", "The memory budget set for this process tree."),
     _row("amm.budget.usage_ratio", GAUGE, "1", "Memory of the process tree over its budget."),
 
-    # test runs: the last run of a suite, pushed by pytest --amm-export
+    # test runs: the last run of a suite, sent by export/test_results.py
     _row("amm.test.peak", GAUGE, "By",
          "Largest resident set of the process tree during a test; the tests that used most, by suite.", "suite", "test"),
     _row("amm.test.growth", GAUGE, "By", "What a test added above its start; the same tests as amm.test.peak.", "suite", "test"),

@@ -2,10 +2,15 @@
 
 What it reads is the JSON report of the pytest plugin (schema in docs/pytest.md), as a mapping: this module does not
 know pytest. Every run of a suite replaces the results of the run before.
+
+    pytest --amm-json report.json
+    python -m amm_exporter.export.test_results report.json results.prom --suite unit
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import time
 from collections import Counter
@@ -160,3 +165,21 @@ def _short(nodeid: str) -> str:
 def _labels(attributes: Mapping[str, str]) -> str:
     escapes = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
     return ",".join(f'{key}="{value.translate(escapes)}"' for key, value in attributes.items())
+
+
+def main() -> None:
+    """Send a report that lies in a file."""
+    parser = argparse.ArgumentParser(description="Send the JSON report of a pytest run to Prometheus.")
+    parser.add_argument("report", type=Path, help="what pytest --amm-json wrote")
+    parser.add_argument("destination", help=DESTINATIONS)
+    parser.add_argument("--suite", default="tests", help="the name the results are kept under (default: tests)")
+    arguments = parser.parse_args()
+    try:
+        report = json.loads(arguments.report.read_text(encoding="utf-8"))
+        export_results(report, arguments.destination, suite=arguments.suite)
+    except (OSError, ValueError, AMMError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import subprocess
+import sys
 
 import pytest
 from monitoring import serve
@@ -47,6 +48,30 @@ def test_the_textfile_is_valid_prometheus_text(tmp_path):
     run = subprocess.run(["promtool", "check", "metrics"], input=path.read_bytes(), capture_output=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert path.read_text().count("# TYPE") == sum(name.startswith("amm.test.") for name in METRICS)
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "amm_exporter.export.test_results", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_real_report_is_sent_from_its_file(tmp_path):
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\n\ndef test_b(): assert 0\n")
+    report, path = tmp_path / "report.json", tmp_path / "amm.prom"
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--amm-json={report}", "--amm-budget=4GB"]
+    subprocess.run(tests, cwd=tmp_path, check=False, capture_output=True)
+    assert run(report, path, "--suite", "mine").returncode == 0
+    text = path.read_text()
+    for outcome in ("passed", "failed"):
+        assert f'amm_test_results{{suite="mine",outcome="{outcome}"}} 1\n' in text
+    assert f'amm_test_budget_bytes{{suite="mine",kind="session"}} {4 << 30}\n' in text
+
+
+def test_what_is_no_report_is_told_in_one_line(tmp_path):
+    (tmp_path / "report.json").write_text("no report")
+    done = run(tmp_path / "report.json", tmp_path / "amm.prom")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_one_otlp_request_carries_every_result(receiver):
