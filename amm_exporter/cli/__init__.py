@@ -19,6 +19,7 @@ COMMANDS = {
     "analyze": "read what was recorded, in words",
     "check": "validate a policy on this machine",
     "policy": "print the policy in force and where each value came from",
+    "budget": "suggest memory budgets for tests from reports of earlier runs",
     "rules": "print the Prometheus rules for a policy",
     "dashboards": "write the Grafana dashboards",
 }

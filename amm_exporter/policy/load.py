@@ -19,7 +19,8 @@ from amm_exporter.policy.values import AnomalyPolicy, LeakPolicy, Policy
 
 CONFIG_VARIABLE = "AMM_CONFIG"
 _PYTEST_OPTIONS = (
-    "TEST_BUDGET EMERGENCY EMERGENCY_WARN ON_BREACH JSON HTML COMPARE FAIL_GROWTH HARD ISOLATE LEAKS EXPORT"
+    "PEAKS TEST_BUDGET BUDGET_FOR ON_BREACH HARD ISOLATE EMERGENCY EMERGENCY_WARN EMERGENCY_STALL"
+    " JSON HTML COMPARE FAIL_GROWTH LEAKS TOP EXPORT"
 )
 PYTEST_VARIABLES = frozenset("AMM_" + option for option in _PYTEST_OPTIONS.split(" "))
 """Variables that belong to pytest_amm's options, not to the policy: known here so that they are not called unknown."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from amm_exporter.policy.keys import KEYS, environment_variable
+from amm_exporter.policy.load import PYTEST_VARIABLES
 from pytest_amm.budget import DirectoryBudget
 from pytest_amm.settings import OPTIONS, Settings, read
 
@@ -118,3 +120,9 @@ def test_every_option_has_a_parser_and_a_field() -> None:
     for option in OPTIONS:
         stem = option.name.removeprefix("amm_")
         assert stem == "budget_for" or fields & {stem + suffix for suffix in suffixes}, option.name
+
+
+def test_every_variable_of_the_plugin_is_known_to_the_policy() -> None:
+    """Else a program run by tests that have a budget would call AMM_TEST_BUDGET an unknown variable."""
+    of_the_policy = {environment_variable(key) for key in KEYS}
+    assert {option.variable for option in OPTIONS} - of_the_policy <= PYTEST_VARIABLES
