@@ -15,6 +15,7 @@ class Member:
     """One process of the tree."""
 
     __slots__ = (
+        "_stack",
         "_statm",
         "_status",
         "baseline_bytes",
@@ -33,6 +34,7 @@ class Member:
         self._status = -1
         fields = stat_fields(pid)
         self.start = fields[19]
+        self._stack = fields[25]
         self.rss_bytes = self.mark_bytes = 0
         self.baseline_bytes = 0
         self.inherited_bytes = 0
@@ -49,7 +51,18 @@ class Member:
         if len(words) < 2 or words[0] == b"0":
             return False
         self.rss_bytes = int(words[1]) * PAGE_BYTES
+        if self.inherited_bytes:
+            self._forget_if_exec()
         return True
+
+    def _forget_if_exec(self) -> None:
+        """Seen between fork and exec it looked like a forked child; after exec nothing is shared any more."""
+        try:
+            changed = stat_fields(self.pid)[25] != self._stack
+        except (OSError, IndexError):
+            return
+        if changed:
+            self.inherited_bytes = self.mark_bytes = 0
 
     def counted_bytes(self) -> int:
         """What the process has of its own."""

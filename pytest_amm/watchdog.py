@@ -158,7 +158,7 @@ class Watchdog:
             max(before.child_count, len(slot.children)),
             max(before.tree_peak_bytes, member.rss_bytes + peaks_bytes),
             max(before.children_peak_bytes, peaks_bytes),
-            max(before.inherited_bytes, *(child.inherited_bytes for child in slot.children)),
+            max(child.inherited_bytes for child in slot.children),
         )
         self._board.write_seen(slot.number, slot.seen)
         return max(0, peaks_bytes - children_bytes)
@@ -331,7 +331,8 @@ def main(arguments: list[str]) -> None:
         return
     if not watchdog.run():
         for member in watchdog.orphans():
-            os.kill(member.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it has ended by itself meanwhile
+                os.kill(member.pid, signal.SIGKILL)
         if settings["aftermath"]:
             from pytest_amm.aftermath import tell
 

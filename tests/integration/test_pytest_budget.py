@@ -112,13 +112,13 @@ def test_markers_override_on_function_class_module_and_parameter(pytester: pytes
             @pytest.mark.amm_budget(size="64MB")
             def test_own_is_wider(self): bytearray(40 << 20)
 
-        @pytest.mark.parametrize("size", [8 << 20, pytest.param(8 << 20, marks=pytest.mark.amm_budget("1MB"))])
+        @pytest.mark.parametrize("size", [8 << 20, pytest.param(48 << 20, marks=pytest.mark.amm_budget("9MB"))])
         def test_of_parameter(size): bytearray(size)
         """
     )
-    result = pytester.runpytest_subprocess("--amm-test-budget=1MB", "--strict-markers", "-v")
+    result = pytester.runpytest_subprocess("--amm-test-budget=9MB", "--strict-markers", "-v")
     assert outcomes(result) == {"passed": 3, "failed": 2}
-    result.stdout.fnmatch_lines_random(["*test_of_class FAILED*", "*test_of_parameter?8388608_1? FAILED*"])
+    result.stdout.fnmatch_lines_random(["*test_of_class FAILED*", "*test_of_parameter?50331648? FAILED*"])
 
 
 def test_a_marker_holds_without_any_option(pytester: pytest.Pytester) -> None:
@@ -138,7 +138,7 @@ def test_directories_have_their_own_budget_by_ini(pytester: pytest.Pytester) -> 
         [pytest]
         amm_budget_for =
             wide = 200MB
-            wide/test_tight.py = 1MB
+            wide/test_tight.py = 9MB
         """
     )
     pytester.mkdir("wide")
@@ -151,7 +151,7 @@ def test_directories_have_their_own_budget_by_ini(pytester: pytest.Pytester) -> 
 
 @pytest.mark.parametrize(
     ("ini", "variable", "flag", "failed"),
-    [("1MB", None, None, 1), ("1MB", "1GB", None, 0), ("1GB", "1MB", None, 1), ("1MB", "1MB", "1GB", 0)],
+    [("9MB", None, None, 1), ("9MB", "1GB", None, 0), ("1GB", "9MB", None, 1), ("9MB", "9MB", "1GB", 0)],
 )
 def test_later_sources_win(
     pytester: pytest.Pytester,
@@ -181,7 +181,7 @@ def test_a_peak_during_collection_is_told_and_fails_the_run(pytester: pytest.Pyt
 
 def test_warn_reports_and_passes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): bytearray(40 << 20)")
-    result = pytester.runpytest_subprocess("--amm-test-budget=1MB", "--amm-on-breach=warn")
+    result = pytester.runpytest_subprocess("--amm-test-budget=9MB", "--amm-on-breach=warn")
     assert outcomes(result) == {"passed": 1}
     result.stdout.fnmatch_lines(["*test_it (over budget)"])
 
@@ -196,7 +196,7 @@ def test_an_expected_failure_does_not_excuse_a_breach(pytester: pytest.Pytester)
             assert 0
         """
     )
-    assert outcomes(pytester.runpytest_subprocess("--amm-test-budget=1MB")) == {"failed": 1}
+    assert outcomes(pytester.runpytest_subprocess("--amm-test-budget=9MB")) == {"failed": 1}
 
 
 def test_quiet_shows_no_section_when_nothing_is_wrong(pytester: pytest.Pytester) -> None:
