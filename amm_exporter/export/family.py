@@ -48,6 +48,7 @@ class FamilyMember:
         self.name = f"{os.getpid()}-{os.urandom(4).hex()}"
         self.socket: socket.socket | None = None
         self.published_at = float("-inf")
+        self._snapshot = -1
 
     def join(self) -> None:
         """Appear in the directory. The first one there clears away what an earlier family left."""
@@ -55,17 +56,44 @@ class FamilyMember:
             if not self._live_others():
                 self._clear()
                 sweep(self._directory)
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            try:
-                sock.bind(str(self._path(self.name, "sock")))
-            except OSError as error:
-                sock.close()
-                raise FamilyError(f"cannot join the processes at {self._directory}: {error}") from error
-            sock.setblocking(False)
-            self.socket = sock
+            self._bind()
+
+    def appear(self) -> None:
+        """Join beside a parent that is there, and keep the snapshot open: for a child that may soon give up its user.
+
+        Afterwards it cannot enter the directory any more, but can still be asked, and write to what it has open.
+        """
+        self._bind()
+        self._keep_open()
+
+    def _bind(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            sock.bind(str(self._path(self.name, "sock")))
+        except OSError as error:
+            sock.close()
+            raise FamilyError(f"cannot join the processes at {self._directory}: {error}") from error
+        sock.setblocking(False)
+        self.socket = sock
+
+    def _keep_open(self) -> None:
+        self._let_go()
+        with suppress(OSError):
+            path = self._path(self.name, "snap")
+            self._snapshot = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _let_go(self) -> None:
+        if self._snapshot >= 0:
+            os.close(self._snapshot)
+            self._snapshot = -1
 
     def leave(self, families: Iterable[Family]) -> None:
         """Add this process's counters to the sums of the dead and vanish; the last one takes the directory along."""
+        families = list(families)
+        if self._is_shut_out():
+            self.publish(families)  # whoever may enter will bury what it says
+            self.abandon()
+            return
         self.abandon()
         with locked(self._directory, self._clock):
             if not self._live_others():
@@ -79,15 +107,25 @@ class FamilyMember:
         sock, self.socket = self.socket, None
         if sock is not None:
             sock.close()
+        self._let_go()
+
+    def _is_shut_out(self) -> bool:
+        """Whether this process has given up the user that the directory belongs to."""
+        return self._snapshot >= 0 and not os.access(self._directory, os.W_OK | os.X_OK)
 
     def has_company(self) -> bool:
         """Whether others have been seen: then snapshots are worth their cost."""
-        return bool(self._others()) or self._path("book").exists()
+        return self._is_shut_out() or bool(self._others()) or self._has_book()
 
     def publish(self, families: Iterable[Family]) -> None:
         """Leave a snapshot for whoever scrapes next; it replaces the last one as a whole."""
         snapshot = Snapshot(unix_seconds=self._wall_clock(), families=tuple(families))
-        self._replace(self._path(self.name, "snap"), dump_snapshot(snapshot))
+        if self._is_shut_out():
+            self._overwrite(dump_snapshot(snapshot))
+        else:
+            self._replace(self._path(self.name, "snap"), dump_snapshot(snapshot))
+            if self._snapshot >= 0:
+                self._keep_open()
         self.published_at = self._clock()
 
     def answer(self, publish: Callable[[], None]) -> None:
@@ -106,9 +144,11 @@ class FamilyMember:
     def gather(self, own: list[Family]) -> list[Family] | None:
         """The families of the whole group, fresh ones of whoever answers in time; None when this process is alone."""
         others = self._others()
-        if not others and not self._path("book").exists():
+        if not others and not self._has_book():
             return None
-        dead = self._ask(others, ANSWER_SECONDS)
+        young = {name for name in others if self._is_young(name)}
+        dead = self._ask([name for name in others if name not in young], ANSWER_SECONDS)
+        dead |= {name for name in young if not is_alive(self._path(name, "sock"))}
         with locked(self._directory, self._clock):
             self.publish(own)  # before it is shown: a sum must not fall when this process dies
             book = self._bury(dead)
@@ -130,12 +170,19 @@ class FamilyMember:
     def _others(self) -> list[str]:
         try:
             names = [entry.removesuffix(".sock") for entry in os.listdir(self._directory) if entry.endswith(".sock")]
-        except FileNotFoundError:
+        except OSError:  # not there yet, or not this user's any more
             return []
         return sorted(name for name in names if name != self.name)
 
     def _live_others(self) -> list[str]:
         return [name for name in self._others() if is_alive(self._path(name, "sock"))]
+
+    def _is_young(self, name: str) -> bool:
+        """Whether it is a child that appeared a moment ago: it neither answers yet nor has anything to show."""
+        try:
+            return self._path(name, "snap").stat().st_size == 0
+        except OSError:
+            return False
 
     def _askers(self) -> Iterator[str]:
         while self.socket is not None:
@@ -175,7 +222,7 @@ class FamilyMember:
 
     def _live_workers(self, dead: set[str]) -> Iterator[Worker]:
         for name in self._others():
-            if name in dead:
+            if name in dead or self._is_young(name):
                 continue
             snapshot = self._read_snapshot(name)
             pid = int(name.partition("-")[0])
@@ -226,7 +273,8 @@ class FamilyMember:
 
     def _read_snapshot(self, name: str) -> Snapshot | None:
         try:
-            return load_snapshot(self._path(name, "snap").read_bytes())
+            data = self._path(name, "snap").read_bytes()
+            return load_snapshot(data) if data else None  # empty: it had appeared, and not published
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -244,6 +292,20 @@ class FamilyMember:
 
     def _write_book(self, book: Book) -> None:
         self._replace(self._path("book"), dump_book(book))
+
+    def _has_book(self) -> bool:
+        try:
+            return self._path("book").exists()
+        except OSError:
+            return False
+
+    def _overwrite(self, data: bytes) -> None:
+        # Not as a whole, like a replaced file; but who asks reads only when it is told that this is done.
+        try:
+            os.pwrite(self._snapshot, data, 0)
+            os.ftruncate(self._snapshot, len(data))
+        except OSError as error:
+            raise FamilyError(f"cannot write the snapshot: {error}") from error
 
     def _replace(self, path: Path, data: bytes) -> None:
         partial = self._path(self.name if path.name != "book" else "book", "tmp")

@@ -8,6 +8,7 @@ forked child it begins anew, as a sibling of its parent.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -250,10 +251,13 @@ class Node:
 
     def _unborn(self) -> FamilyMember | None:
         try:
-            return FamilyMember(family_directory(self._host, self._port))
+            member = FamilyMember(family_directory(self._host, self._port))
+            if os.geteuid() == 0:  # as gunicorn's workers do with --user, it may be another user in a moment
+                member.appear()
         except FamilyError as error:
             log.warning("%s; this child shows only itself", error)
             return None
+        return member
 
     def _first_look(self, inherited: frozenset[str]) -> None:
         if inherited:
@@ -263,7 +267,8 @@ class Node:
     def _be_born(self) -> None:
         if self._member is not None:
             try:
-                self._member.join()
+                if self._member.socket is None:
+                    self._member.join()
             except FamilyError as error:
                 log.warning("%s; this child shows only itself", error)
             if self._member.socket is not None:

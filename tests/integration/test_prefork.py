@@ -165,6 +165,17 @@ def test_a_thousand_forks_beside_threads_that_scrape():
     assert "app_hits_total 1000" in result.stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its user")
+def test_workers_that_give_up_root_are_shown_and_counted():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(FIXTURES / "prefork_privileges.py")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    live, ended = result.stdout.split("ended\n")
+    assert result.stderr == ""
+    assert len(pids(live)) == 3
+    assert value(live, "app_hits_total") == 2
+    assert (value(ended, "app_hits_total"), value(ended, "amm_group_exits_total")) == (3, 2)
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children_of_multiprocessing_are_shown_and_counted(method):
     port = free_port()
