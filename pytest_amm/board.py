@@ -35,6 +35,9 @@ _SEEN_AT = 512
 _STOP = struct.Struct("<IIQQIIdd32s")  # generation, scope, used, budget, rungs, culprit pid, from, until, its name
 _STOP_AT = 560
 
+_GENERATION = struct.Struct("<I")
+_HOST_LEVEL_AT = 16
+
 SCOPES = ("session", "test", "emergency")
 
 RUNG_SIGNAL, RUNG_LIMIT, RUNG_CHILD, RUNG_KILL = 1, 2, 4, 8
@@ -168,6 +171,17 @@ class Board:
         raw = name.encode("utf-8", "replace")[:_NAME_BYTES]
         start = _at(slot) + _NAME_AT
         self._map[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "little") + raw
+
+    def noted(self, slot: int, generation: int) -> tuple[bool, bool]:
+        """Whether the watchdog saw children of this generation, and whether it acted: all that most phases ask."""
+        at = _at(slot)
+        (seen,) = _GENERATION.unpack_from(self._map, at + _SEEN_AT)
+        (stopped,) = _GENERATION.unpack_from(self._map, at + _STOP_AT)
+        return seen == generation, stopped == generation
+
+    def host_level(self) -> int:
+        (level,) = _GENERATION.unpack_from(self._map, _HOST_LEVEL_AT)
+        return int(level)
 
     def seen(self, slot: int) -> Seen:
         return Seen(*_SEEN.unpack_from(self._map, _at(slot) + _SEEN_AT))

@@ -114,14 +114,11 @@ class Guard:
         generation = self._generation
         self._generation += 1
         self._write()
-        seen: Seen | None = self._board.seen(self._slot)
-        if seen is not None and seen.generation != generation:
-            seen = None
+        was_seen, was_stopped = self._board.noted(self._slot, generation)
+        seen = self._board.seen(self._slot) if was_seen else None
+        stop = self._board.stop(self._slot) if was_stopped else None
         reaped_bytes = self._reaped(seen)
-        stop = self._board.stop(self._slot)
-        if stop.generation != generation:
-            return Watched(seen, None, reaped_bytes)
-        if stop.rungs:
+        if stop is not None and stop.rungs:
             self._settle(stop)
         return Watched(seen, stop, reaped_bytes)
 
@@ -145,7 +142,7 @@ class Guard:
     @property
     def host_level(self) -> int:
         """0 fine, 1 warn and clean up, 2 end the run."""
-        return self._board.header().host_level
+        return self._board.host_level()
 
     @property
     def host_words(self) -> str:
