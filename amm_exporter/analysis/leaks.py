@@ -30,7 +30,7 @@ ODDS_OLD, ODDS_FRESH, ODDS_SLOWING = 2.0, 4.0, 8.0
 after a calm stretch, and growth that was faster before. With these and the next ones the share of innocents that are
 ever flagged and the delay are traded for each other: `python -m benchmarks.leaks`."""
 
-EARLY_SAMPLES, EARLY_ODDS, EARLY_CAP = 96, 40.0, 48.0
+EARLY_SAMPLES, EARLY_ODDS, EARLY_CAP = 112, 40.0, 48.0
 """Programs fill what they will keep when they start: of shorter records far more is asked, up to a cap which a leak
 without noise exceeds."""
 
@@ -169,7 +169,7 @@ class LeakDetector:
 
     def _lead(self, finding: Finding) -> float:
         """By how much the odds exceed what is asked; -inf for a look that never came to a contest, or came too soon."""
-        if finding.lead is None or self._is_slow(finding) or self._is_settling(finding):
+        if finding.lead is None or self._is_slow(finding) or self._is_settling():
             return -math.inf
         return finding.lead
 
@@ -178,8 +178,8 @@ class LeakDetector:
         lasted = self._last_time - finding.onset_seconds
         return finding.slope < settings.min_slope and lasted < settings.slow_after_seconds
 
-    def _is_settling(self, finding: Finding) -> bool:
-        return not finding.fresh and self._last_time - self._first_time < self.settings.settle_seconds
+    def _is_settling(self) -> bool:
+        return self._last_time - self._first_time < self.settings.settle_seconds
 
     def _turn(self, lead: float, finding: Finding | None) -> None:
         self._sum = min(MOST, max(0.0, self._sum + lead))

@@ -88,6 +88,8 @@ def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Dema
     trend = _stronger(trend_of(means, level, on_floor=False), grid, level)
     if trend is None:
         return _no_growth(grid, means, level, "floor stands") if whole else _NOTHING
+    if trend.at and sum(means[-6:]) / 6 - max(means[: trend.at]) < max(material, 0.3 * rise):
+        return _ended(grid, trend, "seen before") if whole else _NOTHING
     fresh = fresh or trend.at >= FRESH_POINTS
     if trend.growth < material:
         return _ended(grid, trend, "flat")
