@@ -39,6 +39,7 @@ class Sampler:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._signal = policy.signal
+        self._needs_tree = policy.signal in ("auto", "tree") or policy.budget_bytes is not None
         self._clock = clock
         self._wall_clock = wall_clock
         self._process = ProcessProbe(pid, proc=proc)
@@ -56,7 +57,7 @@ class Sampler:
         """One look at everything. Never raises for a source that cannot be read."""
         now = self._clock()
         limits = self._try("limit", self._read_limits) or ()
-        tree = self._try("tree", self._tree.read) if self._signal in ("auto", "tree") else None
+        tree = self._try("tree", self._tree.read) if self._needs_tree else None
         process = tree.processes[0] if tree else self._try("process", self._process.read)
         cgroup = self._try("cgroup", self._limit.cgroup)
         if now - self._host_at >= HOST_EVERY_SECONDS:

@@ -186,3 +186,12 @@ def test_a_kernel_without_pressure_is_told_once_with_the_cure(tmp_path: Path, ca
         f"no pressure stall information: no {tmp_path}/proc/pressure/memory: this kernel has no pressure stall"
         " information; boot with psi=1 (Linux 4.20 or newer, built with CONFIG_PSI)"
     ]
+
+
+def test_a_budget_needs_the_tree_whatever_the_signal() -> None:
+    for policy, has_tree in (({"signal": "process"}, False), ({"signal": "process", "budget": "1GB"}, True)):
+        sampler = Sampler(load_policy(policy, environ={}))
+        sample = sampler.take()
+        sampler.close()
+        assert [reading.scope for reading in sample.readings] == ["process"]
+        assert (sample.tree is not None) == has_tree
