@@ -40,7 +40,9 @@ def free_port() -> int:
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AMM_", "OTEL_", "PYTEST_"))}
-    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80", **more}
+    # README speaks of an environment with nothing but the package: names of no distro are as good as none installed
+    bare = {"OTEL_PYTHON_DISTRO": "none", "OTEL_PYTHON_CONFIGURATOR": "none", "COLUMNS": "80"}
+    return {**kept, **bare, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **more}
 
 
 def scrape(port: int, deadline_seconds: float = 20) -> str:
@@ -87,7 +89,7 @@ def test_pytest_excerpt_is_the_real_output() -> None:
 
 
 def normalised(line: str) -> str:
-    """Without what differs from run to run: sizes and other numbers, padding, the length of bars, where a line is cut."""
+    """Without what differs from run to run: numbers and sizes, padding, the length of bars, where a line is cut."""
     uncut = re.sub(r" \S*\s?\S*\.\.\.$", "", line)
     return re.sub(r"\s+", " ", NUMBER.sub("N", re.sub(r"[█▉▊▋▌▍▎▏]+", "", uncut))).strip(" =_")
 
