@@ -20,7 +20,7 @@ from _pytest.runner import runtestprotocol
 from pytest_amm import failure
 from pytest_amm.board import Board
 from pytest_amm.measure import RECORD_ATTRIBUTE, breach_of
-from pytest_amm.records import killed_record, pack
+from pytest_amm.records import killed_record, packed
 
 MARKER = "amm_isolate"
 
@@ -97,7 +97,7 @@ class Isolation:
         call = _report(item, "call", "failed", text)
         teardown = _report(item, "teardown", "passed", None)
         if record:
-            setattr(teardown, RECORD_ATTRIBUTE, pack(record))
+            setattr(teardown, RECORD_ATTRIBUTE, packed(record))
         return [_report(item, "setup", "passed", None), call, teardown]
 
 

@@ -19,7 +19,7 @@ from pytest_amm.giveback import give_back
 from pytest_amm.guard import Guard
 from pytest_amm.leakgate import DECISION
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, Record, pack
+from pytest_amm.records import Phase, Record, pack, unpack
 from pytest_amm.settings import Settings
 
 RECORD_ATTRIBUTE = "amm_record"
@@ -53,9 +53,6 @@ class TestMeasure:
         return self.phases[0].start_bytes
 
 
-MEASURE = pytest.StashKey[TestMeasure]()
-
-
 class Measurer:
     """The hooks around each phase of each test."""
 
@@ -70,6 +67,8 @@ class Measurer:
         self._sample_hook: Any = None
         self._cleaned = 0.0
         self._budgets: dict[str, TestBudget | None] = {}
+        self._current: TestMeasure | None = None
+        self._carried = bool(worker)  # xdist carries plain data only
 
     @property
     def exact(self) -> bool:
@@ -85,11 +84,11 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         budget = self._budgets.get(item.nodeid)
-        item.stash[MEASURE] = TestMeasure(budget, time.time() - self._session_started)
+        measure = self._current = TestMeasure(budget, time.time() - self._session_started)
         start_bytes = self._meter.start()
         if self._guard:
             self._guard.begin(item, start_bytes, budget.size_bytes if budget else 0)
-            item.stash[MEASURE].refuses = self._guard.refuses_bytes
+            measure.refuses = self._guard.refuses_bytes
             self._guard.arm()
         try:
             return (yield)
@@ -126,7 +125,7 @@ class Measurer:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        measure = item.stash.get(MEASURE, None)
+        measure = self._current
         if measure is None:
             return report
         if measure.breach is None and measure.refuses is not None and call.excinfo and report.when:
@@ -141,11 +140,11 @@ class Measurer:
         if report.outcome != "passed" and measure.outcome != "failed":
             measure.outcome = report.outcome
         if report.when == "teardown":
-            record = self._record(item, measure)
-            setattr(report, RECORD_ATTRIBUTE, pack(record))
+            packed = self._pack(item, measure)
+            setattr(report, RECORD_ATTRIBUTE, packed)
             if item.config.getoption("xmlpath", None):
-                report.user_properties += junit_properties(record)
-            del item.stash[MEASURE]
+                report.user_properties += junit_properties(unpack(packed))
+            self._current = None
         return report
 
     def use(self, guard: Guard) -> None:
@@ -163,7 +162,9 @@ class Measurer:
         self._sample_hook = hook.pytest_amm_sample if hook.pytest_amm_sample.get_hookimpls() else None
 
     def _finish(self, item: pytest.Item, name: str) -> None:
-        measure = item.stash[MEASURE]
+        measure = self._current
+        if measure is None:
+            return
         seen, stop, reaped_bytes = self._guard.disarm() if self._guard else (None, None, 0)
         start_bytes, peak_bytes, end_bytes = self._meter.stop()
         tree_bytes, children_bytes = peak_bytes, 0
@@ -225,19 +226,20 @@ class Measurer:
         else:
             failure.fail(report, breach, text)
 
-    def _record(self, item: pytest.Item, measure: TestMeasure) -> Record:
+    def _pack(self, item: pytest.Item, measure: TestMeasure) -> tuple[Any, ...]:
         path, line, _ = item.location
-        return Record(
-            nodeid=item.nodeid,
-            outcome=measure.outcome,
-            start_seconds=measure.start_seconds,
-            seconds=time.perf_counter() - measure.started,
-            phases=tuple(measure.phases),
-            worker=self._worker,
-            location=(path, (line or 0) + 1),
-            breach=measure.breach,
-            budget_bytes=measure.budget.size_bytes if measure.budget else None,
-            leak=item.stash.get(DECISION, ""),
+        return pack(
+            item.nodeid,
+            measure.outcome,
+            measure.start_seconds,
+            time.perf_counter() - measure.started,
+            measure.phases,
+            self._worker,
+            (path, (line or 0) + 1),
+            measure.breach,
+            measure.budget.size_bytes if measure.budget else None,
+            item.stash.get(DECISION, ""),
+            plain=self._carried,
         )
 
 

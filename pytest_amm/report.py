@@ -24,7 +24,7 @@ from pytest_amm.compare import Change, compare, lines, regressions
 from pytest_amm.jsonfile import JsonReport, ReportError, load, summary
 from pytest_amm.measure import breach_of, packed_record_of
 from pytest_amm.page import page
-from pytest_amm.records import killed_record, pack, to_data, unpack
+from pytest_amm.records import killed_record, packed, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
 
 _MESSAGE_CHARACTERS = 8000
@@ -54,11 +54,11 @@ class Reporter:
         if self._keeps_messages and report.failed:
             self._messages[report.nodeid] = report.longreprtext[-_MESSAGE_CHARACTERS:]
         if report.when == "teardown":
-            packed = packed_record_of(report)
-            if packed is not None:
-                self._packed.append(packed)
+            values = packed_record_of(report)
+            if values is not None:
+                self._packed.append(values)
                 if self._json:
-                    self._json.add(self._data(packed))
+                    self._json.add(self._data(values))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -77,7 +77,7 @@ class Reporter:
                 breach = breach_of(stop, phase="call")
                 text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,))
                 report.longrepr = f"{failure.headline(breach)}\n{text}"
-                self._packed.append(pack(killed_record(crashitem, breach)))
+                self._packed.append(packed(killed_record(crashitem, breach)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -85,9 +85,9 @@ class Reporter:
         self._outside_bytes = self._over_outside_of_tests()
         if self._outside_bytes and settings.on_breach != "warn" and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if not (settings.json_path or settings.html_path or settings.compare_paths):
+        if not (settings.json_path or settings.html_path or settings.export or settings.compare_paths):
             return
-        tests = [self._data(packed) for packed in self._packed]
+        tests = [self._data(values) for values in self._packed]
         figures = summary(tests, settings.budget_bytes)
         document: dict[str, Any] = {"session": self._session, "summary": figures, "tests": tests}
         document["timeline"] = self._points()
@@ -103,12 +103,13 @@ class Reporter:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        records = [unpack(packed) for packed in self._packed]
-        breached = any(record.breach for record in records)
         quiet = terminalreporter.verbosity < 0
         settings = self._settings
+        everything = terminalreporter.verbosity >= 2
+        records = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
+        breached = any(record.breach for record in records)
         if records and (breached or not quiet):
-            top_count = len(records) if terminalreporter.verbosity >= 2 else settings.top_count
+            top_count = len(records) if everything else settings.top_count
             terminalreporter.section("memory")
             for line in terminal.section(
                 records,
@@ -140,8 +141,8 @@ class Reporter:
         if self.journal and self.journal != self._settings.json_path:
             os.unlink(self.journal)
 
-    def _data(self, packed: Sequence[Any]) -> dict[str, Any]:
-        data = to_data(unpack(packed))
+    def _data(self, values: Sequence[Any]) -> dict[str, Any]:
+        data = to_data(unpack(values))
         return {**data, "message": self._messages.get(data["nodeid"], "")}
 
     def _over_outside_of_tests(self) -> int:

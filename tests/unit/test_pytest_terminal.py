@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_amm.budget import Breach
-from pytest_amm.records import Phase, Record, from_data, pack, to_data, unpack
+from pytest_amm.records import Phase, Record, from_data, packed, to_data, unpack
 from pytest_amm.terminal import bar, section, shorten
 
 MB = 1 << 20
@@ -57,4 +57,4 @@ def test_a_record_crosses_process_borders_unchanged() -> None:
     breach = Breach(scope="test", budget_bytes=MB, peak_bytes=2 * MB, phase="call", source="marker")
     for each in (record("a", 3), record("b", 4, breach)):
         assert from_data(to_data(each)) == each
-        assert unpack(pack(each)) == each
+        assert unpack(packed(each)) == each
