@@ -7,6 +7,7 @@ marker says about one test is in `budget`. An unusable value is a `pytest.UsageE
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,8 @@ BREACH_MODES = ("stop", "fail", "warn")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _LEAST_SESSION_BYTES = 1 << 20  # no Python process is this small: a smaller session budget is a forgotten unit
+_RECEIVER = re.compile(r"https?://[^\W_][!-~]*|https?://\[[!-~]+")
+EXPORT_FORMS = "a file ending in .prom, 'otlp', or the http(s) address of an OTLP receiver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,12 @@ OPTIONS = (
     ),
     Option(name="amm_json", kind="path", metavar="FILE", help="write the report as JSON, valid after every test"),
     Option(name="amm_html", kind="path", metavar="FILE", help="write the report as one self-contained page"),
+    Option(
+        name="amm_export",
+        kind="destination",
+        metavar="DESTINATION",
+        help="send the results to Prometheus at the end: a .prom file, 'otlp', or the http(s) address of a receiver",
+    ),
     Option(name="amm_compare", kind="paths", metavar="BASE.json", help="compare with earlier JSON reports; repeatable"),
     Option(
         name="amm_fail_growth",
@@ -124,6 +133,7 @@ class Settings:
     emergency_asked: bool = False
     json_path: str | None = None
     html_path: str | None = None
+    export: str | None = None
     compare_paths: tuple[str, ...] = ()
     fail_growth_ratio: float | None = None
     leaks: bool = False
@@ -142,6 +152,7 @@ class Settings:
             or self.emergency_asked
             or self.json_path
             or self.html_path
+            or self.export
             or self.compare_paths
             or self.leaks
         )
@@ -206,6 +217,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         emergency_asked=values.get("amm_emergency") is not None or values.get("amm_emergency_stall") is not None,
         json_path=values.get("amm_json"),
         html_path=values.get("amm_html"),
+        export=values.get("amm_export"),
         compare_paths=values.get("amm_compare", ()),
         fail_growth_ratio=values.get("amm_fail_growth"),
         leaks=values.get("amm_leaks", False),
@@ -334,6 +346,19 @@ def _path(raw: object) -> str:
     return os.path.abspath(path)
 
 
+def _destination(raw: object) -> str:
+    from amm_exporter.errors import UnitError, nearest
+
+    text = str(raw).strip()
+    if text.lower() == "otlp":
+        return "otlp"
+    if _RECEIVER.fullmatch(text):
+        return text
+    if "://" in text or not text.endswith(".prom"):
+        raise UnitError(raw, EXPORT_FORMS, "did you mean 'otlp'?" if nearest(text, ("otlp",)) else None)
+    return _path(text)
+
+
 def _paths(raw: object) -> tuple[str, ...]:
     from amm_exporter.errors import UnitError
 
@@ -377,6 +402,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "mode": _mode,
     "count": _count,
     "path": _path,
+    "destination": _destination,
     "paths": _paths,
     "directories": _directories,
 }

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_amm import launch
 from pytest_amm.board import Board
+from pytest_amm.export import Export
 from pytest_amm.guard import Guard
 from pytest_amm.isolate import Isolation
 from pytest_amm.leakgate import LeakGate
@@ -61,6 +62,8 @@ def start(config: pytest.Config, settings: Settings) -> tuple[Measurer, LeakGate
     if reporter:
         reporter.board = board
         config.pluginmanager.register(reporter, "amm-report")
+        if settings.export:
+            config.pluginmanager.register(Export(config, settings.export), "amm-export")
     return measurer, gate
 
 

@@ -46,10 +46,10 @@ def export_results(report: Mapping[str, Any], destination: str, *, suite: str) -
         AMMError: for another destination, a file that cannot be written, a receiver that does not take it.
     """
     results = list(results_of(report, suite=suite))
-    if destination.endswith(_SUFFIX):
-        write_textfile(Path(destination), results)
-    elif destination == "otlp" or destination.startswith(("http://", "https://")):
+    if destination == "otlp" or destination.startswith(("http://", "https://")):
         push_otlp(results, suite=suite, endpoint=None if destination == "otlp" else destination)
+    elif destination.endswith(_SUFFIX):
+        write_textfile(Path(destination), results)
     else:
         raise AMMError(f"export of test results: got {destination!r}; expected {DESTINATIONS}")
 

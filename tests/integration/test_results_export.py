@@ -84,6 +84,11 @@ def test_one_otlp_request_carries_every_result(receiver):
     assert (described["service.name"], described["service.instance.id"]) == ("pytest", "unit")
 
 
+def test_an_address_is_no_file_however_it_ends(receiver):
+    export_results(REPORT, receiver.url + ".prom", suite="unit")
+    assert len(receiver.bodies) == 1
+
+
 def test_a_receiver_that_refuses_is_an_error(receiver):
     receiver.status = 400
     with pytest.raises(AMMError, match="did not take them"):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from amm_exporter.export.test_results import DESTINATIONS
 from amm_exporter.policy.keys import KEYS, environment_variable
 from amm_exporter.policy.load import PYTEST_VARIABLES
 from pytest_amm.budget import DirectoryBudget
-from pytest_amm.settings import OPTIONS, Settings, read
+from pytest_amm.settings import EXPORT_FORMS, OPTIONS, Settings, read
 
 SIZES = "a size such as '512MB', '1.5 GiB' or a whole number of bytes (units: B KB MB GB TB, KiB MiB GiB TiB)"
 RATIOS = "a ratio such as '85%' or 0.85"
+
+EXPORTS = "a file ending in .prom, 'otlp', or the http(s) address of an OTLP receiver"
 
 
 def test_nothing_asked_is_not_active() -> None:
@@ -37,6 +42,10 @@ def test_a_shade_alone_is_not_active() -> None:
         ("amm_emergency_warn", "0.5", "emergency_warn_ratio", 0.5),
         ("amm_emergency_stall", "OFF", "emergency_stall_ratio", None),
         ("amm_top", "0", "top_count", 0),
+        ("amm_export", " OTLP ", "export", "otlp"),
+        ("amm_export", "http://localhost:4318/v1/metrics", "export", "http://localhost:4318/v1/metrics"),
+        ("amm_export", "https://[::1]:4318/v1/metrics.prom", "export", "https://[::1]:4318/v1/metrics.prom"),
+        ("amm_export", "out/unit.prom", "export", os.path.abspath("out/unit.prom")),
         ("amm_budget_for", ["tests/a=1MB", "tests/b/ = 2MB"], "directories", (
             DirectoryBudget(path="tests/a", size_bytes=1 << 20),
             DirectoryBudget(path="tests/b", size_bytes=2 << 20),
@@ -79,6 +88,11 @@ def test_accepted(name: str, raw: object, field: str, value: object) -> None:
         ("amm_top", "ten", "got 'ten'; expected a whole number from 0 to 999999"),
         ("amm_json", "", "got ''; expected the name of a file"),
         ("amm_json", ".", "got '.'; expected the name of a file; it is a directory"),
+        ("amm_export", "results.txt", f"got 'results.txt'; expected {EXPORTS}"),
+        ("amm_export", "otpl", f"got 'otpl'; expected {EXPORTS}; did you mean 'otlp'?"),
+        ("amm_export", "ftp://host/a.prom", f"got 'ftp://host/a.prom'; expected {EXPORTS}"),
+        ("amm_export", "http://", f"got 'http://'; expected {EXPORTS}"),
+        ("amm_export", "http://a b", f"got 'http://a b'; expected {EXPORTS}"),
         ("amm_compare", ["nowhere.json"],
             "got 'nowhere.json'; expected an existing JSON report, as --amm-json writes it"),
         ("amm_budget_for", ["tests/unit"], "got 'tests/unit'; expected DIR=SIZE such as 'tests/unit=64MB'"),
@@ -90,6 +104,14 @@ def test_refused_with_the_source_and_the_full_text(name: str, raw: object, messa
     with pytest.raises(pytest.UsageError) as caught:
         read({name: ("--the-source", raw)})
     assert str(caught.value) == f"--the-source: {message}"
+
+
+def test_to_export_means_to_measure() -> None:
+    assert read({"amm_export": ("flag", "otlp")}).active
+
+
+def test_the_exporter_itself_names_the_same_destinations() -> None:
+    assert EXPORT_FORMS == DESTINATIONS
 
 
 def test_growth_needs_a_report_to_compare_with() -> None:
