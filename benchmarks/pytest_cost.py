@@ -3,7 +3,8 @@
     python benchmarks/pytest_cost.py [--tests 5000] [--rounds 5]
 
 The variants take turns within each round, so that what else the machine does falls on all of them. Shown are the least
-CPU seconds of all rounds (what others do on the machine only ever adds) and the difference to plain pytest, per test.
+CPU seconds of all rounds (what others do on the machine only ever adds), what a run with a single test costs over plain
+pytest, and what each further test adds.
 The watchdog's own CPU time is not in it. pytest-memray is measured where it is installed.
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,16 +43,19 @@ def main() -> None:
     variants = dict(VARIANTS)
     if importlib.util.find_spec("pytest_memray") is None:
         del variants[PEER]
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    one: dict[str, list[float]] = {name: [] for name in variants}
+    many: dict[str, list[float]] = {name: [] for name in variants}
     with tempfile.TemporaryDirectory() as directory:
-        suite = Path(directory) / "test_empty.py"
+        single, suite = Path(directory) / "test_one.py", Path(directory) / "test_many.py"
+        single.write_text("def test_0(): pass\n")
         suite.write_text("".join(f"def test_{number}(): pass\n" for number in range(arguments.tests)))
         for number in range(arguments.rounds):
             for name, options in variants.items():
                 if number and name == PEER:  # its cost is far above the noise, and it takes minutes
                     continue
-                seconds[name].append(cpu_seconds(suite, options))
-    show(seconds, arguments.tests)
+                one[name].append(cpu_seconds(single, options))
+                many[name].append(cpu_seconds(suite, options))
+    show(one, many, arguments.tests)
 
 
 def cpu_seconds(suite: Path, options: tuple[str, ...]) -> float:
@@ -67,15 +70,15 @@ def cpu_seconds(suite: Path, options: tuple[str, ...]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def show(seconds: dict[str, list[float]], test_count: int) -> None:
-    plain = seconds["plain pytest"]
-    print(f"{'':44} {'CPU s':>7} {'over plain':>11} {'per test':>11} {'by medians':>11}")
-    for name, values in seconds.items():
-        extra = min(values) - min(plain)
-        median = statistics.median(values) - statistics.median(plain)
-        share = f"{extra / min(plain):+11.1%}"
-        each = f"{extra / test_count * 1000:+8.3f} ms {median / test_count * 1000:+8.3f} ms"
-        print(f"{name:44} {min(values):7.2f} {share} {each}")
+def show(one: dict[str, list[float]], many: dict[str, list[float]], test_count: int) -> None:
+    """What a run costs at all (one test), and what each further test adds; both over plain pytest."""
+    print(f"{'':44} {'CPU s':>7} {'over plain':>11} {'a run':>10} {'a test':>10}")
+    plain_one, plain_many = min(one["plain pytest"]), min(many["plain pytest"])
+    for name in many:
+        extra, fixed = min(many[name]) - plain_many, min(one[name]) - plain_one
+        each = (extra - fixed) / (test_count - 1)
+        share = f"{extra / plain_many:+11.1%}"
+        print(f"{name:44} {min(many[name]):7.2f} {share} {fixed * 1000:+7.1f} ms {each * 1000:+7.3f} ms")
 
 
 if __name__ == "__main__":

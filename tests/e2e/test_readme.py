@@ -40,9 +40,7 @@ def free_port() -> int:
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AMM_", "OTEL_", "PYTEST_"))}
-    # README speaks of an environment with nothing but the package: names of no distro are as good as none installed
-    bare = {"OTEL_PYTHON_DISTRO": "none", "OTEL_PYTHON_CONFIGURATOR": "none", "COLUMNS": "80"}
-    return {**kept, **bare, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **more}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80", **more}
 
 
 def scrape(port: int, deadline_seconds: float = 20) -> str:

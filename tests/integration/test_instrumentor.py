@@ -1,4 +1,4 @@
-"""AMMInstrumentor: by its own methods, and as `opentelemetry-instrument` finds it, with and without a distro."""
+"""AMMInstrumentor: by its own methods, and as `opentelemetry-instrument` finds it (with a distro: test_install)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ from amm_exporter.export.reader import AMMMetricReader
 PYTHON = sys.executable
 INSTRUMENT = str(Path(PYTHON).with_name("opentelemetry-instrument"))
 WAITING = "import sys, time; print('ready', flush=True); time.sleep(60)"
-DISTROS = {"with a distro": {}, "without a distro": {"OTEL_PYTHON_DISTRO": "none", "OTEL_PYTHON_CONFIGURATOR": "none"}}
-"""Naming a distro and a configurator that do not exist is as good as having installed none."""
 
 
-def environment(distro: str, **more: str) -> dict[str, str]:
-    """With traces and logs off: a distro makes OTLP their default, and this is about neither."""
-    return clean_environ(OTEL_TRACES_EXPORTER="none", OTEL_LOGS_EXPORTER="none", **DISTROS[distro], **more)
+def environment(**more: str) -> dict[str, str]:
+    """With traces and logs off: this is about neither."""
+    return clean_environ(OTEL_TRACES_EXPORTER="none", OTEL_LOGS_EXPORTER="none", **more)
 
 
 # -- by its methods
@@ -68,10 +66,9 @@ def test_a_wrong_policy_is_one_line_and_no_exception(provider: MeterProvider, ca
 
 
 @pytest.mark.parametrize("exporter", ["amm", "prometheus"])
-@pytest.mark.parametrize("distro", DISTROS)
-def test_a_program_is_instrumented_with_nothing_but_environment_variables(distro: str, exporter: str) -> None:
+def test_a_program_is_instrumented_with_nothing_but_environment_variables(exporter: str) -> None:
     port = free_port()
-    environ = environment(distro, OTEL_METRICS_EXPORTER=exporter, OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
+    environ = environment(OTEL_METRICS_EXPORTER=exporter, OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
     with running([INSTRUMENT, PYTHON, "-c", WAITING], environ=environ) as process:
         assert line(process.stdout) == "ready"
         scrape(port)  # the first one loads what it needs
@@ -84,9 +81,9 @@ def test_a_program_is_instrumented_with_nothing_but_environment_variables(distro
     assert (out, err, process.returncode) == ("", "", -15)
 
 
-def test_without_a_distro_the_exporter_is_amms_own() -> None:
+def test_the_exporter_is_amms_own_where_none_is_named() -> None:
     port = free_port()
-    environ = environment("without a distro", OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
+    environ = environment(OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
     with running([INSTRUMENT, PYTHON, "-c", WAITING], environ=environ) as process:
         page = scrape(port)
         assert "otel_scope_name" not in page
@@ -95,17 +92,9 @@ def test_without_a_distro_the_exporter_is_amms_own() -> None:
         assert process.communicate(timeout=20) == ("ready\n", "")
 
 
-def test_with_a_distro_and_no_exporter_named_the_program_runs() -> None:
-    """The distro's default is OTLP, to a collector that is not there: its affair, told in its log."""
-    done = run([INSTRUMENT, PYTHON, "-c", "print('fine')"], environ=environment("with a distro"))
-    assert (done.returncode, done.stdout) == (0, "fine\n")
-    assert "amm" not in done.stderr.lower()
-
-
-@pytest.mark.parametrize("distro", DISTROS)
-def test_a_policy_key_is_a_flag_of_opentelemetry_instrument(distro: str) -> None:
+def test_a_policy_key_is_a_flag_of_opentelemetry_instrument() -> None:
     port = free_port()
-    environ = environment(distro, OTEL_METRICS_EXPORTER="amm", OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
+    environ = environment(OTEL_METRICS_EXPORTER="amm", OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
     flags = ["--amm_budget", "1536MB", "--amm_tiers_high", "75%"]
     with running([INSTRUMENT, *flags, PYTHON, "-c", WAITING], environ=environ):
         page = scrape(port)
@@ -114,7 +103,7 @@ def test_a_policy_key_is_a_flag_of_opentelemetry_instrument(distro: str) -> None
 
 
 def test_a_wrong_policy_is_one_line_and_the_program_goes_on() -> None:
-    environ = environment("without a distro", OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()), AMM_LIMIT="4GBananas")
+    environ = environment(OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()), AMM_LIMIT="4GBananas")
     done = run([INSTRUMENT, PYTHON, "-c", "print('fine')"], environ=environ)
     assert (done.returncode, done.stdout) == (0, "fine\n")
     assert done.stderr.startswith("AMM is off: environment variable AMM_LIMIT: limit: got '4GBananas'; expected ")
@@ -123,19 +112,19 @@ def test_a_wrong_policy_is_one_line_and_the_program_goes_on() -> None:
 
 def test_a_disabled_sdk_is_left_disabled() -> None:
     code = "import threading; print([thread.name for thread in threading.enumerate()])"
-    done = run([INSTRUMENT, PYTHON, "-c", code], environ=environment("without a distro", OTEL_SDK_DISABLED="true"))
+    done = run([INSTRUMENT, PYTHON, "-c", code], environ=environment(OTEL_SDK_DISABLED="true"))
     assert (done.stdout, done.stderr) == ("['MainThread']\n", "")
 
 
 def test_amm_can_be_left_out_of_the_instrumentations() -> None:
-    environ = environment("with a distro", OTEL_METRICS_EXPORTER="none", OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="amm")
+    environ = environment(OTEL_METRICS_EXPORTER="none", OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="amm")
     code = "import sys, threading; print('amm-governor' in {thread.name for thread in threading.enumerate()})"
     assert run([INSTRUMENT, PYTHON, "-c", code], environ=environ).stdout == "False\n"
 
 
 def test_a_port_that_is_taken_does_not_keep_the_program_from_running() -> None:
     port = free_port()
-    environ = environment("without a distro", OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
+    environ = environment(OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
     with subprocess.Popen(
         [PYTHON, "-m", "http.server", str(port), "--bind", "localhost"], stderr=subprocess.PIPE
     ) as other:
