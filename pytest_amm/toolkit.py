@@ -100,6 +100,7 @@ class Toolkit:
         """
         freed, grown, idle = [], [], []
         for _ in range(rounds):
+            trim()  # else `fn` may live in heap that is free but resident, and seem to grow nothing
             start_bytes = self._meter.rss_bytes()
             fn()
             full_bytes = self._meter.rss_bytes()
