@@ -68,7 +68,6 @@ class Measurer:
         self._cleaned = 0.0
         self._budgets: dict[str, TestBudget | None] = {}
         self._current: TestMeasure | None = None
-        self._carried = bool(worker)  # xdist carries plain data only
 
     @property
     def exact(self) -> bool:
@@ -239,7 +238,6 @@ class Measurer:
             measure.breach,
             measure.budget.size_bytes if measure.budget else None,
             item.stash.get(DECISION, ""),
-            plain=self._carried,
         )
 
 
