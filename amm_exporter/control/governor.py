@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("amm.control")
 
 
+OUTCOMES = ("freed", "nothing", "failed")
 FARTHEST_SECONDS = 30 * 86400.0
 """Nobody acts on a prediction beyond a month, and noise around no growth predicts years."""
 
@@ -80,6 +81,11 @@ class Governor:
         self._rate = 0.0
         self._trend = 0.0
         self.leaks = LeakWatch(self.policy)
+        # counted from zero, so that a rate sees the first one; nothing acts yet
+        names = dict.fromkeys(action for actions in self.policy.actions.values() for action in actions)
+        self.actions = {(name, outcome): 0 for name in names for outcome in OUTCOMES}
+        self.action_freed_bytes = dict.fromkeys(names, 0)
+        self.emergency_stops = 0
         self._enter_ratios: tuple[float, ...] = ()
         self._enter_limit = 0
         self.cpu_seconds = 0.0

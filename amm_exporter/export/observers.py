@@ -181,6 +181,16 @@ def _plan(view: View) -> Iterator[Observed]:
             yield float(value), {"setting": name}  # true and false too, as 1 and 0
 
 
+def _actions(view: View) -> Iterator[Observed]:
+    for (action, outcome), count in view.governor.actions.items():
+        yield count, {"action": action, "outcome": outcome}
+
+
+def _action_freed(view: View) -> Iterator[Observed]:
+    for action, freed_bytes in view.governor.action_freed_bytes.items():
+        yield freed_bytes, {"action": action}
+
+
 def _tree_bytes(view: View) -> int | None:
     return view.sample.tree.rss_bytes if view.sample.tree else None
 
@@ -240,6 +250,9 @@ OBSERVERS: dict[str, Observer] = {
     "amm.allocator.fragmentation_ratio": _fragmentation,
     "amm.objects": _objects,
     "amm.plan.value": _plan,
+    "amm.actions": _actions,
+    "amm.action.freed": _action_freed,
+    "amm.emergency.stops": lambda v: _one(v.governor.emergency_stops),
     "amm.budget.limit": lambda v: _one(v.governor.policy.budget_bytes),
     "amm.budget.usage_ratio": _budget_ratio,
     "amm.probe.success": _probe_success,
