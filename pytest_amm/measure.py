@@ -179,7 +179,7 @@ class Measurer:
             measure.stop = stop
             source = measure.budget.source if measure.budget else ""
             measure.breach = breach_of(stop, phase=name, source=source, least_bytes=phase.tree_peak_bytes)
-        elif measure.breach is None:
+        elif measure.breach is None and (self._settings.budget_bytes is not None or measure.budget is not None):
             measure.breach = judge(
                 phase=name,
                 tree_peak_bytes=phase.tree_peak_bytes,

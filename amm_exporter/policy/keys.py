@@ -236,7 +236,8 @@ def _table() -> dict[str, Key]:
             "History a leak is judged on. auto: the whole life and parts of it."),
         key("leak.confidence", "99%", parse_confidence, "a ratio above 50% and below 100%",
             "Confidence of the slope's bounds; a leak needs its lower bound above leak.min_slope."),
-        key("leak.min_slope", "1MB/h", parse_rate, RATE_FORMS, "Smallest growth that counts as a leak."),
+        key("leak.min_slope", "1MB/h", parse_rate, RATE_FORMS, "Smallest growth that counts as a leak at once;"
+            " slower growth has to last three hours."),
         key("evidence.directory", "auto", parse_directory, "auto, none, or a directory",
             "Where evidence of a leak is written, ten files at most. auto: a directory of this user's own; none: kept"
             " in memory only."),
