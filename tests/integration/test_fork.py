@@ -69,7 +69,7 @@ governor.stop()
 @pytest.mark.parametrize("session", ["kept", "dropped"])
 def test_a_child_shows_its_own_numbers_from_zero(session: str) -> None:
     """Also where the program did not keep what start() returned."""
-    done = run([sys.executable, "-c", FORKED + CHILD, str(free_port()), session])
+    done = run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED + CHILD, str(free_port()), session])
     assert done.stderr == ""
     parent, child, after = json.loads(done.stdout)
     assert child["pid"] != parent["pid"]
