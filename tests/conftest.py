@@ -1,7 +1,7 @@
 """For all tests: signals as a program started from a terminal has them.
 
-A shell that starts the suite in the background leaves SIGINT and SIGQUIT ignored, nohup SIGHUP; programs under test would
-inherit that and could not be interrupted.
+A shell that starts the suite in the background leaves SIGINT and SIGQUIT ignored, nohup SIGHUP; programs under test
+would inherit that and could not be interrupted.
 """
 
 from __future__ import annotations
