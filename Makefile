@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= -m pytest
 SERVERS := prometheus prometheus-alertmanager chromium
 
-.PHONY: help demo test quick leaks lint servers changelog clean
+.PHONY: help demo test quick long lint servers changelog clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -29,8 +29,8 @@ test: $(VENV)/.dev servers ## all tests but the slow ones
 quick: $(VENV)/.dev ## the unit tests
 	$(BIN)/python -m pytest tests/unit $(PYTEST)
 
-leaks: $(VENV)/.dev ## leaking releases of public packages and their fixes: six minutes, two dozen old releases
-	$(BIN)/python -m pytest tests/e2e/test_real_leaks.py
+long: $(VENV)/.dev servers ## leaking releases of public packages, and alerts over many minutes: a quarter of an hour
+	$(BIN)/python -m pytest -m slow tests/e2e/test_real_leaks.py tests/e2e/test_alert_chain.py
 
 lint: $(VENV)/.dev ## what CI holds the code to
 	$(BIN)/ruff check .
