@@ -112,7 +112,7 @@ def test_a_costly_reading_is_repeated_when_its_cost_is_a_small_share_of_the_time
         ("7f00-7f01 r-xp 0 fe:01 12 /opt/lib/libmimalloc.so.2.1\n", ("mimalloc",)),
         ("7f00-7f01 r-xp 0 fe:01 12 /usr/lib/libtcmalloc_minimal.so.4\n", ("tcmalloc",)),
         ("7f00-7f01 r-xp 0 fe:01 12 /usr/lib/libc.so.6\n7f02-7f03 rw-p 0 00:00 0\n", ()),
-        ("7f00-7f01 r-xp 0 fe:01 12 /home/jemalloc/data.bin\n", ()),
+        ("7f00-7f01 r-xp 0 fe:01 12 /srv/jemalloc/data.bin\n", ()),
         ("", ()),
     ],
 )
