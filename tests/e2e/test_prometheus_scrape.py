@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from programs import AMM, clean_environ, eventually, free_port, get, line, rss_bytes, running, scrape, value
+from programs import AMM, clean_environ, eventually, free_port, get, line, page_at_rest, running, value
 
 pytestmark = pytest.mark.e2e
 
@@ -119,8 +119,8 @@ def test_prometheus_sees_memory_tier_limit_and_gc(way: str, app: Path, stack: Ex
     assert server.query("up == 1")
     (tier,) = server.query("amm_memory_tier")
     assert tier["value"][1] == "0"  # type: ignore[index]
-    found = value(scrape(page), "process_memory_usage_bytes")
-    assert found == pytest.approx(rss_bytes(process.pid), rel=0.01)
+    text, true = page_at_rest(page, process.pid)
+    assert value(text, "process_memory_usage_bytes") == pytest.approx(true, rel=0.01)
 
 
 @pytest.mark.parametrize("prefix", [[AMM, "run", "--port"], None], ids=["amm run", "opentelemetry-instrument"])
@@ -138,7 +138,6 @@ def test_the_scraped_rss_is_that_of_proc(prefix: list[str] | None, tmp_path: Pat
     assert line(process.stdout) == "ready"
     server = prometheus(stack, tmp_path, port)
     server.wait_for("count_over_time(process_memory_usage_bytes[1m]) > 8")
-    true = rss_bytes(process.pid)
+    page, true = page_at_rest(port, process.pid)
     (seen,) = server.query("process_memory_usage_bytes")
-    assert float(seen["value"][1]) == pytest.approx(true, rel=0.01)  # type: ignore[index]
-    assert value(scrape(port), "process_memory_usage_bytes") == pytest.approx(rss_bytes(process.pid), rel=0.01)
+    assert [float(seen["value"][1]), value(page, "process_memory_usage_bytes")] == pytest.approx([true, true], rel=0.01)  # type: ignore[index]

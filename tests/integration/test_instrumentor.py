@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from programs import clean_environ, eventually, free_port, get, line, rss_bytes, run, running, scrape, value
+from programs import clean_environ, eventually, free_port, get, line, page_at_rest, run, running, scrape, value
 
 from amm_exporter.export.instrumentor import AMMInstrumentor
 from amm_exporter.export.reader import AMMMetricReader
@@ -71,9 +71,8 @@ def test_a_program_is_instrumented_with_nothing_but_environment_variables(export
     environ = environment(OTEL_METRICS_EXPORTER=exporter, OTEL_EXPORTER_PROMETHEUS_PORT=str(port))
     with running([INSTRUMENT, PYTHON, "-c", WAITING], environ=environ) as process:
         assert line(process.stdout) == "ready"
-        scrape(port)  # the first one loads what it needs
-        page = scrape(port)
-        assert value(page, "process_memory_usage_bytes") == pytest.approx(rss_bytes(process.pid), rel=0.01)
+        page, true = page_at_rest(port, process.pid)
+        assert value(page, "process_memory_usage_bytes") == pytest.approx(true, rel=0.01)
         for name in ("amm_memory_usage_ratio{", "amm_memory_limit_bytes{", "cpython_gc_collections_total{"):
             assert f"\n{name}" in page
         process.terminate()
