@@ -74,7 +74,10 @@ def _tier_thresholds(view: View) -> Iterator[Observed]:
 
 
 def _transitions(view: View) -> Iterator[Observed]:
-    for (left, entered), count in tuple(view.governor.transitions.items()):
+    """Those that happened, and at zero those that may come next: a rate misses a counter's first step from nothing."""
+    now = view.governor.tier
+    counts = {(now, tier): 0 for tier in Tier if tier is not now} | dict(view.governor.transitions)
+    for (left, entered), count in counts.items():
         yield count, {"from": left.label, "to": entered.label}
 
 
