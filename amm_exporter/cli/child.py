@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from amm_exporter.cli.outside import Watch
@@ -22,14 +22,14 @@ _FROM_KERNEL = 0x80
 """si_code SI_KERNEL: the terminal sent it, to the child as well, which is in the same process group (sigaction(2))."""
 
 
-def run_child(executable: str, command: Sequence[str], policy: Policy, *, host: str | None, port: int | None) -> int:
+def run_child(executable: str, command: Sequence[str], policy: Policy, open_watch: Callable[[], Watch]) -> int:
     """Start the program, watch it from outside, and end as it does."""
     logging.getLogger("amm").addHandler(logging.NullHandler())  # stderr is the program's
     waited_for = _FORWARDED | {signal.SIGCHLD}
     # Blocked before any thread starts, so that every thread inherits it and only sigwaitinfo below takes them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     try:
-        return _end_like(_watched(executable, command, policy, Watch(host=host, port=port), before))
+        return _end_like(_watched(executable, command, policy, open_watch(), before))
     finally:
         while signal.sigtimedwait(waited_for, 0):
             pass  # came when the program had ended: for nobody

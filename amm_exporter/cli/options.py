@@ -6,7 +6,7 @@ import argparse
 
 from amm_exporter.control.sampling import Sampler
 from amm_exporter.errors import AMMError
-from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE
+from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE, WEB_CONFIG_VARIABLE
 from amm_exporter.policy import Policy, load_policy
 
 MAX_PORT = 65535
@@ -27,6 +27,9 @@ def add_address_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("address of /metrics")
     group.add_argument("--port", type=port, metavar="PORT", help=f"default: {PORT_VARIABLE}, or 9464")
     group.add_argument("--listen", metavar="HOST", help=f"default: {HOST_VARIABLE}, or localhost")
+    group.add_argument(
+        "--web-config", "--web.config.file", metavar="FILE", help=f"TLS and passwords (default: {WEB_CONFIG_VARIABLE})"
+    )
 
 
 def port(text: str) -> int:

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from opentelemetry.sdk.metrics import MeterProvider
 
 from amm_exporter.errors import AMMError, ProbeError
 from amm_exporter.export.reader import AMMMetricReader, address_from, page_handlers, web_config_from
-from amm_exporter.export.server import Server
+from amm_exporter.export.server import Handler, Render, Server
 from amm_exporter.export.session import Session, start
 from amm_exporter.policy import Policy
 from amm_exporter.probes.process import ProcessProbe
 
 
+def open_server(
+    render: Render,
+    *,
+    host: str | None,
+    port: int | None,
+    web_config: str | None,
+    routes: Mapping[str, Handler] | None = None,
+) -> tuple[Server, str]:
+    """A server as the flags say, else the environment, and the URL of its metrics. Raises AMMError if it cannot be."""
+    config = web_config_from(os.environ, web_config)
+    options = config.options() if config else {}
+    server = Server(render, *address_from(os.environ, host, port), routes=routes, **options)
+    server.start()
+    served_host, served_port = server.address
+    scheme = "https" if config and config.encrypts else "http"
+    return server, f"{scheme}://{served_host}:{served_port}/metrics"
+
+
 class Watch:
     """An open address first (`AMMError` if it cannot be had), then a governor over a process, until `stop`."""
 
-    def __init__(self, *, host: str | None, port: int | None) -> None:
+    def __init__(self, *, host: str | None, port: int | None, web_config: str | None = None) -> None:
         reader = AMMMetricReader(host, port, serve=False)
-        web_config = web_config_from(os.environ)
-        self._server = Server(
-            reader.render,
-            *address_from(os.environ, host, port),
-            routes=page_handlers(reader.families),
-            **(web_config.options() if web_config else {}),
+        self._server, self.url = open_server(
+            reader.render, host=host, port=port, web_config=web_config, routes=page_handlers(reader.families)
         )
-        self._server.start()
         self._provider = MeterProvider([reader], shutdown_on_exit=False)
         self._session: Session | None = None
         self._probe: ProcessProbe | None = None
-        served_host, served_port = self._server.address
-        self.url = f"http://{served_host}:{served_port}/metrics"
 
     @property
     def session(self) -> Session:

@@ -18,15 +18,23 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from amm_exporter.cli import options
 from amm_exporter.cli.child import run_child
+from amm_exporter.cli.outside import Watch
 from amm_exporter.errors import AMMError
 from amm_exporter.export.autostart import DIRECTORY, MARKER_VARIABLE
 from amm_exporter.export.instrumentor import METRICS_EXPORTER_VARIABLE
 from amm_exporter.export.node import Node
-from amm_exporter.export.reader import HOST_VARIABLE, PORT_VARIABLE, address_from
+from amm_exporter.export.reader import (
+    HOST_VARIABLE,
+    PORT_VARIABLE,
+    WEB_CONFIG_VARIABLE,
+    address_from,
+    web_config_from,
+)
 from amm_exporter.export.server import Server
 from amm_exporter.policy import environment_variable
 
@@ -55,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     if interpreter is not None and has_amm(interpreter):
         _check_address(arguments)
         become(executable, command, environment(arguments))
-    return run_child(executable, command, policy, host=arguments.listen, port=arguments.port)
+    watch = partial(Watch, host=arguments.listen, port=arguments.port, web_config=arguments.web_config)
+    return run_child(executable, command, policy, watch)
 
 
 def python_of(executable: str, command: Sequence[str]) -> str | None:
@@ -128,6 +137,8 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
         variables[PORT_VARIABLE] = str(arguments.port)
     if arguments.listen is not None:
         variables[HOST_VARIABLE] = arguments.listen
+    if arguments.web_config is not None:
+        variables[WEB_CONFIG_VARIABLE] = os.path.abspath(arguments.web_config)
     return variables
 
 
@@ -135,6 +146,7 @@ def _check_address(arguments: argparse.Namespace) -> None:
     """Say here that the address cannot be had: in the program nobody would see it. A family of ours may share it."""
     if os.environ.get(METRICS_EXPORTER_VARIABLE) not in (None, "", "amm"):
         return
+    web_config_from(os.environ, arguments.web_config)
     host, port = address_from(os.environ, arguments.listen, arguments.port)
     anywhere = Server(lambda _: ("", b""), host, 0)  # not at the port itself: another program may be about to take it
     anywhere.start()

@@ -9,18 +9,15 @@ Ctrl-C ends either.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import resource
 import sys
 import time
 
 from amm_exporter.cli import options
-from amm_exporter.cli.outside import Watch
+from amm_exporter.cli.outside import Watch, open_server
 from amm_exporter.control.fleet import Fleet
 from amm_exporter.export.fleet import render_fleet
-from amm_exporter.export.reader import address_from, web_config_from
-from amm_exporter.export.server import Server
 from amm_exporter.policy import Policy
 
 
@@ -43,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _serve_one(arguments: argparse.Namespace, policy: Policy) -> int:
-    watch = Watch(host=arguments.listen, port=arguments.port)
+    watch = Watch(host=arguments.listen, port=arguments.port, web_config=arguments.web_config)
     try:
         watch.attach(policy, arguments.pid)
         _tell(f"watching process {arguments.pid}: {watch.url}")
@@ -58,15 +55,13 @@ def _serve_one(arguments: argparse.Namespace, policy: Policy) -> int:
 def _serve_fleet(arguments: argparse.Namespace, policy: Policy) -> int:
     _allow_many_files()
     fleet = Fleet(policy, arguments.match)
-    web_config = web_config_from(os.environ)
-    server = Server(
+    server, url = open_server(
         lambda accept: render_fleet(fleet, accept),
-        *address_from(os.environ, arguments.listen, arguments.port),
-        **(web_config.options() if web_config else {}),
+        host=arguments.listen,
+        port=arguments.port,
+        web_config=arguments.web_config,
     )
-    server.start()
-    host, port = server.address
-    _tell(f"watching processes that match {arguments.match.pattern!r}: http://{host}:{port}/metrics")
+    _tell(f"watching processes that match {arguments.match.pattern!r}: {url}")
     try:
         while True:
             fleet.tick()

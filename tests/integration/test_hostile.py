@@ -18,6 +18,7 @@ from pathlib import Path
 import bcrypt
 import psutil
 import pytest
+from programs import AMM, eventually, free_port, line, running
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 SCRAPE_SECONDS = 1.0
@@ -134,10 +135,7 @@ def test_nothing_of_environment_arguments_or_files_is_shown(program):
 
 @pytest.fixture
 def secured(tmp_path):
-    certificate(tmp_path)
-    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(8)).decode()
-    tls = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
-    (tmp_path / "web.yml").write_text(f"{tls}basic_auth_users:\n  prometheus: {hashed}\n")
+    closed_by(tmp_path)
     environment = {**os.environ, "AMM_WEB_CONFIG": str(tmp_path / "web.yml")}
     process = subprocess.Popen(
         [sys.executable, str(FIXTURES / "hostile_host.py")],
@@ -151,6 +149,14 @@ def secured(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def closed_by(folder: Path) -> None:
+    """A web.yml there: TLS, and one user."""
+    certificate(folder)
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(8)).decode()
+    tls = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+    (folder / "web.yml").write_text(f"{tls}basic_auth_users:\n  prometheus: {hashed}\n")
 
 
 def certificate(folder: Path) -> None:
@@ -182,6 +188,31 @@ def test_tls_and_password_let_in_who_has_them_and_nobody_else(secured, tmp_path)
         assert fetch(secured.port, tmp_path, None, path) == 401
     with pytest.raises((urllib.error.URLError, ConnectionError)):
         urllib.request.urlopen(f"http://127.0.0.1:{secured.port}/metrics", timeout=5)
+
+
+WAITING = "import os, time; os.chdir('/'); print('ready', flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--web-config", "web.yml", "--", sys.executable, "-c", WAITING],
+        ["run", "--web-config", "web.yml", "--outside", "--", sys.executable, "-c", WAITING],
+        ["serve", "--web.config.file", "web.yml", "--pid", str(os.getpid())],
+        ["serve", "--web.config.file", "web.yml", "--match", "."],
+    ],
+    ids=["run inside", "run outside", "serve --pid", "serve --match"],
+)
+def test_the_flag_of_the_command_line_closes_it_as_well(command, tmp_path):
+    closed_by(tmp_path)
+    port = free_port()
+    with running(
+        [AMM, command[0], "--port", str(port), "--listen", "127.0.0.1", *command[1:]], cwd=tmp_path
+    ) as process:
+        if command[0] == "serve":
+            assert line(process.stderr).endswith(f"https://127.0.0.1:{port}/metrics")
+        assert eventually(lambda: fetch(port, tmp_path)) == 200
+        assert fetch(port, tmp_path, None) == 401
 
 
 def test_who_stalls_in_the_handshake_or_guesses_keeps_nobody_out(secured, tmp_path):
