@@ -7,21 +7,27 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from amm_exporter.control.chains import chain_to
-from amm_exporter.control.evidence import EvidenceRecorder
+from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.evidence_request import RequestBox
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.control.watched import CACHES
 from amm_exporter.model import Sample, Tier
 from amm_exporter.policy import Policy
-from amm_exporter.probes.allocations import SiteTrace
-from amm_exporter.probes.objects import Census, ObjectProbe
+
+if TYPE_CHECKING:
+    from amm_exporter.control.evidence import EvidenceRecorder
+    from amm_exporter.probes.objects import Census, ObjectProbe
+
+# What reads objects, traces and chains is imported when evidence is first taken: 10 ms and 0.5 MiB that most programs
+# never need.
 
 log = logging.getLogger("amm.control")
 
+LISTEN_SECONDS = 1.0
+"""How often it wants to hear of a sample: whoever asks for evidence waits that long."""
 CENSUS_EVERY_SECONDS = 60.0
 CENSUS_SECONDS = 0.05
 TOP_TYPES = 10
@@ -36,7 +42,8 @@ class EvidenceDesk:
         self._governor = governor
         self._told = told
         self._directory = evidence_directory(governor.policy, os.environ)
-        self._recorder = EvidenceRecorder(self._directory, caches=CACHES.read)
+        self._recorder: EvidenceRecorder | None = None
+        self._leaking: frozenset[str] = frozenset()
         self._requests = RequestBox(self._answer)
         self._objects: ObjectProbe | None = None
         self._next_census = float("-inf")
@@ -45,14 +52,22 @@ class EvidenceDesk:
     @property
     def last(self) -> dict[str, Any] | None:
         """The evidence taken last, None before the first."""
-        return self._recorder.last
+        return self._recorder.last if self._recorder else None
 
     def listen(self, sample: Sample, tier: Tier) -> None:
         self._requests.look()
         if self._wants_census(tier) and sample.t_seconds >= self._next_census:
             self._next_census = sample.t_seconds + CENSUS_EVERY_SECONDS
             self._take_census()
-        evidence = self._recorder.consider(self._governor.leaks.verdicts())
+        leaks = self._governor.leaks
+        if leaks.leaking or self._leaking:  # the second: so that the recorder hears when it is over
+            self._leaking = leaks.leaking
+            self._consider(leaks.verdicts())
+
+    def _consider(self, verdicts: Mapping[str, Verdict]) -> None:
+        if self._recorder is None:
+            self._recorder = _recorder(self._directory)
+        evidence = self._recorder.consider(verdicts)
         if evidence is not None and self._told is not None:
             self._told(evidence)
 
@@ -62,6 +77,8 @@ class EvidenceDesk:
 
     def _take_census(self) -> None:
         if self._objects is None:
+            from amm_exporter.probes.objects import ObjectProbe
+
             self._objects = ObjectProbe(top=TOP_TYPES)
             if self._objects.unavailable:
                 log.info("no census of objects: %s", self._objects.unavailable)
@@ -70,12 +87,18 @@ class EvidenceDesk:
 
     def _answer(self, trace_seconds: float) -> dict[str, Any]:
         """Everything there is, for somebody who asked: traced for a while, with the chains to what grew."""
-        recorder = EvidenceRecorder(None, caches=CACHES.read)
+        recorder = _recorder(None)
         recorder.remember()
         sites = _traced(trace_seconds)
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
         return {**evidence, "sites": sites, "traced_seconds": trace_seconds, "chains": _chains(evidence.get("types"))}
+
+
+def _recorder(directory: Path | None) -> EvidenceRecorder:
+    from amm_exporter.control.evidence import EvidenceRecorder
+
+    return EvidenceRecorder(directory, caches=CACHES.read)
 
 
 def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | None:
@@ -94,6 +117,8 @@ def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | Non
 
 
 def _traced(seconds: float) -> list[tuple[str, float]]:
+    from amm_exporter.probes.allocations import SiteTrace
+
     trace = SiteTrace()
     if seconds > 0:
         trace.start()
@@ -106,6 +131,8 @@ def _traced(seconds: float) -> list[tuple[str, float]]:
 
 def _chains(types: object) -> dict[str, list[str]]:
     """What keeps alive the newest of the type that grew or takes most, among those the collector tracks."""
+    from amm_exporter.control.chains import chain_to
+
     if not isinstance(types, dict):
         return {}
     for row in [*types.get("grown", ()), *types.get("most", ())][:MAX_CANDIDATES]:

@@ -1,6 +1,6 @@
 """Evidence on request: `amm evidence --pid` leaves a request file, the process with that pid answers beside it.
 
-The files lie in a directory that only the user can enter. The process looks for a request at each sample (a stat,
+The files lie in a directory that only the user can enter. The process looks for a request once a second (a stat,
 2 us); it answers in a thread of its own, since tracing takes seconds and the sampling must go on.
 """
 
@@ -30,21 +30,24 @@ Answer = Callable[[float], dict[str, Any]]
 
 
 class RequestBox:
-    """The process's side. `look()` is called at each sample; `answer` does the work, in a thread."""
+    """The process's side. `look()` is called once a second; `answer` does the work, in a thread."""
 
     def __init__(self, answer: Answer, *, environ: Mapping[str, str] = os.environ) -> None:
         self._answer = answer
-        self._directories = [base / "evidence" for base in private_bases(environ)]
+        self._directories = [os.fspath(base / "evidence") for base in private_bases(environ)]
+        self._begin()
+
+    def _begin(self) -> None:
         self._pid = os.getpid()
         self._busy = threading.Lock()
+        self._requests = [f"{directory}/{self._pid}.request" for directory in self._directories]
 
     def look(self) -> None:
         if self._pid != os.getpid():  # a forked child: the lock may have been held, by a thread that is not here
-            self._pid, self._busy = os.getpid(), threading.Lock()
-        for directory in self._directories:
-            request = directory / f"{os.getpid()}.request"
+            self._begin()
+        for request in self._requests:
             if os.path.exists(request) and self._busy.acquire(blocking=False):
-                threading.Thread(target=self._serve, args=(request,), name="amm-evidence", daemon=True).start()
+                threading.Thread(target=self._serve, args=(Path(request),), name="amm-evidence", daemon=True).start()
                 return
 
     def _serve(self, request: Path) -> None:

@@ -25,11 +25,16 @@ class LeakWatch:
         self._next_seconds = float("-inf")
         self._detectors: dict[str, LeakDetector] = {}
         self._limit_bytes: int | None = None
-        self._leaking: set[str] = set()
+        self._leaking: frozenset[str] = frozenset()
 
     @property
     def threshold_bytes_per_second(self) -> float:
         return self._settings.min_slope
+
+    @property
+    def leaking(self) -> frozenset[str]:
+        """The series judged to leak now: for asking at every sample, where building the verdicts would be dear."""
+        return self._leaking
 
     def add(self, sample: Sample) -> None:
         """Samples come faster when memory is tight; a leak is judged on even steps, with some slack for lateness."""
@@ -43,21 +48,20 @@ class LeakWatch:
             if detector is None:
                 detector = self._detectors[series] = LeakDetector(self._settings)
             detector.add(sample.t_seconds, value)
-            self._tell(series, detector)
+            if detector.leaking is not (series in self._leaking):
+                self._turn(series, detector.verdict())
 
     def verdicts(self) -> Mapping[str, Verdict]:
         """What is known of each series now; the time to exhaustion is against the limit of the worst reading."""
         return {series: detector.verdict(self._limit_bytes) for series, detector in self._detectors.items()}
 
-    def _tell(self, series: str, detector: LeakDetector) -> None:
-        """One line when a verdict turns, not one at every sample."""
-        verdict = detector.verdict()
-        if verdict.leaking and series not in self._leaking:
-            self._leaking.add(series)
-            log.warning("%s leaks: %s", series, " ".join(verdict.reasons))
-        elif not verdict.leaking and series in self._leaking:
-            self._leaking.discard(series)
-            log.info("%s no longer leaks: %s", series, " ".join(verdict.reasons))
+    def _turn(self, series: str, verdict: Verdict) -> None:
+        if verdict.leaking:
+            self._leaking |= {series}
+            log.warning("%s leaks: %s", series, "; ".join(verdict.reasons))
+        else:
+            self._leaking -= {series}
+            log.info("%s no longer leaks: %s", series, "; ".join(verdict.reasons))
 
 
 def leak_settings(policy: Policy) -> LeakSettings:

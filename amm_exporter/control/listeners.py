@@ -17,20 +17,31 @@ log = logging.getLogger("amm.control")
 
 Listener = Callable[[Sample, Tier], object]
 TierListener = Callable[[TierChange], object]
-_F = TypeVar("_F", bound=Callable[..., object])
+_T = TypeVar("_T")
+
+
+class _Paced:
+    """A listener of samples, and when it is due again."""
+
+    __slots__ = ("due_seconds", "every_seconds", "listener")
+
+    def __init__(self, listener: Listener, every_seconds: float) -> None:
+        self.listener = listener
+        self.every_seconds = every_seconds
+        self.due_seconds = float("-inf")
 
 
 class Listeners:
     """A listener that raises is logged once and stops neither the others nor the sampling."""
 
     def __init__(self) -> None:
-        self._on_sample: list[Listener] = []
+        self._on_sample: list[_Paced] = []
         self._on_tier: list[TierListener] = []
         self._disconnect: list[Callable[[], None]] = []
         self._failed: set[Callable[..., object]] = set()
 
-    def on_sample(self, listener: Listener) -> Callable[[], None]:
-        return _add(self._on_sample, listener)
+    def on_sample(self, listener: Listener, every_seconds: float = 0.0) -> Callable[[], None]:
+        return _add(self._on_sample, _Paced(listener, every_seconds))
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         return _add(self._on_tier, listener)
@@ -40,8 +51,10 @@ class Listeners:
         if change is not None:
             for tier_listener in tuple(self._on_tier):
                 self._isolated(tier_listener, change)
-        for listener in tuple(self._on_sample):
-            self._isolated(listener, sample, tier)
+        for paced in tuple(self._on_sample):
+            if sample.t_seconds >= paced.due_seconds or change is not None:
+                paced.due_seconds = sample.t_seconds + paced.every_seconds
+                self._isolated(paced.listener, sample, tier)
 
     def connect(self, manager: PluginManager) -> None:
         """Let the hooks of these plugins listen too, until `disconnect`."""
@@ -71,7 +84,7 @@ def _call_tier_hook(call: Callable[..., object], change: TierChange) -> None:
     call(change=change)
 
 
-def _add(listeners: list[_F], listener: _F) -> Callable[[], None]:
+def _add(listeners: list[_T], listener: _T) -> Callable[[], None]:
     listeners.append(listener)
 
     def remove() -> None:

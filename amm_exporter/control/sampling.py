@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from amm_exporter.model import CgroupMemory, HostMemory, Limit, ProcessMemory, Reading, Sample, TreeMemory
+from amm_exporter.model import CgroupMemory, HostMemory, Limit, Pressure, ProcessMemory, Reading, Sample, TreeMemory
 from amm_exporter.policy import Policy
 from amm_exporter.probes.limit import LimitProbe
 from amm_exporter.probes.pressure import PressureProbe
@@ -16,8 +16,11 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 
 log = logging.getLogger("amm.control")
 
+AROUND_SECONDS = 1.0
+"""How often all that changes by other hands is read: limits, pressure, children, the machine while half of it is free.
+A machine's memory does not move as fast as one process can, and these cost five times what the process does."""
 HOST_EVERY_SECONDS = 0.25
-"""A machine's memory does not move as fast as one process can, and /proc/meminfo costs as much as all the rest."""
+"""The machine, while less than half of it is free."""
 _T = TypeVar("_T")
 
 
@@ -43,12 +46,21 @@ class Sampler:
         self._clock = clock
         self._wall_clock = wall_clock
         self._process = ProcessProbe(pid, proc=proc)
-        self._tree = TreeProbe(pid, proc=proc)
-        self._limit = LimitProbe(pid=pid, configured_bytes=policy.limit_bytes, proc=proc, sysfs=sysfs, clock=clock)
+        self._tree = TreeProbe(pid, proc=proc, look_seconds=AROUND_SECONDS / 2)
+        self._limit = LimitProbe(
+            pid=pid,
+            configured_bytes=policy.limit_bytes,
+            proc=proc,
+            sysfs=sysfs,
+            clock=clock,
+            refresh_seconds=AROUND_SECONDS,
+        )
         self.probes: dict[str, bool] = {}
         self._failed: frozenset[str] = frozenset()
         self._host: HostMemory | None = None
-        self._host_at = float("-inf")
+        self._host_due = float("-inf")
+        self._pressures: tuple[Pressure, ...] = ()
+        self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
         if self._pressure.unavailable:
             log.info("no pressure stall information: %s", self._pressure.unavailable)
@@ -60,23 +72,30 @@ class Sampler:
         tree = self._try("tree", self._tree.read) if self._needs_tree else None
         process = tree.processes[0] if tree else self._try("process", self._process.read)
         cgroup = self._try("cgroup", self._limit.cgroup)
-        if now - self._host_at >= HOST_EVERY_SECONDS:
-            self._host, self._host_at = self._try("host", self._limit.host), now
-        host = self._host
-        pressure = self._try("pressure", self._pressure.read) or ()
+        self._read_around(now)
         return Sample(
             t_seconds=now,
             unix_seconds=self._wall_clock(),
             process=process,
-            readings=readings(self._signal, limits, process, tree, cgroup, host),
+            readings=readings(self._signal, limits, process, tree, cgroup, self._host),
             limit=limits[0] if limits else None,
             limits=limits,
             tree=tree,
             cgroup=cgroup,
-            host=host,
-            pressure=pressure,
+            host=self._host,
+            pressure=self._pressures,
             failed=self._failed,
         )
+
+    def _read_around(self, now: float) -> None:
+        """The machine's memory and the pressure on it, where they are old enough."""
+        if now >= self._host_due:
+            host = self._host = self._try("host", self._limit.host)
+            self._host_due = now + (
+                AROUND_SECONDS if host and 2 * host.used_bytes < host.total_bytes else HOST_EVERY_SECONDS
+            )
+        if now >= self._pressure_due:
+            self._pressures, self._pressure_due = self._try("pressure", self._pressure.read) or (), now + AROUND_SECONDS
 
     def details(self) -> ProcessMemory | None:
         """Peak, swap and faults too: several files, so for a scrape and not for a tick."""

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from amm_exporter.control import governor
+from amm_exporter.control import forks
 
 log = logging.getLogger("amm.export")
 
@@ -39,7 +39,7 @@ def follow_forks(aware: ForkAware) -> None:
     """Tell `aware` of every fork from now on, for as long as it lives."""
     _AWARE.add(aware)
     if hasattr(os, "register_at_fork") and _registered.acquire(blocking=False):
-        governor.follow_forks()  # first: a scrape in the child takes the governor's locks
+        forks.follow_forks()  # first: a scrape in the child takes the governor's locks
         os.register_at_fork(
             before=lambda: _tell("before_fork"),
             after_in_parent=lambda: _tell("after_fork_in_parent"),

@@ -196,9 +196,9 @@ class Node:
     # -- now and then
 
     def _take_over(self) -> None:
-        self._loop.later(TAKEOVER_SECONDS, self._take_over)
-        if self._server.listening:
+        if self._server.listening:  # for good: whoever serves has no reason to wake up every second
             return
+        self._loop.later(TAKEOVER_SECONDS, self._take_over)
         try:
             self._server.start()
         except PortTakenError:

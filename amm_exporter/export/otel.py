@@ -19,8 +19,11 @@ from amm_exporter.export.names import COUNTER, HISTOGRAM, METRICS, PAUSE_BUCKETS
 from amm_exporter.export.observers import OBSERVERS, Observer
 from amm_exporter.export.source import Source
 from amm_exporter.model import Sample, Tier
+from amm_exporter.probes.gc_events import GcPause
 
 SCOPE_NAME = "amm_exporter"
+TAKE_SECONDS = 1.0
+"""How often pauses are recorded and the history grows, however fast samples come; a scrape records what is there."""
 
 
 class Instruments:
@@ -49,9 +52,11 @@ class Instruments:
             self._source = None
             _forget(self._pauses)
             return
-        source = self._source = Source(governor, self_bytes, desk)
+        source = self._source = Source(governor, self_bytes, desk, record=self._record)
         self.history = History()
-        self._undo = governor.subscribe(lambda sample, tier: self._take(source, sample, tier))
+        self._undo = governor.subscribe(
+            lambda sample, tier: self._take(source, sample, tier), every_seconds=TAKE_SECONDS
+        )
 
     def _callback(self, observer: Observer) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
@@ -63,14 +68,11 @@ class Instruments:
         return observe
 
     def _take(self, source: Source, sample: Sample, tier: Tier) -> None:
-        self._drain(source)
+        source.drain()
         self.history.add(sample, tier)
 
-    def _drain(self, source: Source) -> None:
-        if source.governor.gc is not None:
-            with source.lock:
-                for pause in source.governor.gc.drain():
-                    self._pauses.record(pause.seconds, {"generation": pause.generation})
+    def _record(self, pause: GcPause) -> None:
+        self._pauses.record(pause.seconds, {"generation": pause.generation})
 
     def after_fork_in_child(self) -> None:
         self.history = History()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 
-from amm_exporter.control.evidence_desk import EvidenceDesk
+from amm_exporter.control.evidence_desk import LISTEN_SECONDS, EvidenceDesk
 from amm_exporter.control.governor import Governor
 from amm_exporter.errors import AMMError, ProbeError
 from amm_exporter.export.evidence_log import emit
@@ -23,7 +23,9 @@ class Session:
         self.governor = governor
         self._instruments = instruments
         self.desk = EvidenceDesk(governor, told=emit) if governor.gc is not None else None
-        self._unlisten = governor.subscribe(self.desk.listen) if self.desk is not None else None
+        self._unlisten = (
+            governor.subscribe(self.desk.listen, every_seconds=LISTEN_SECONDS) if self.desk is not None else None
+        )
         instruments.show(governor, self_bytes, self.desk)
         self._unfollow: Callable[[], None] | None = governor.on_fork(instruments.after_fork_in_child)
 

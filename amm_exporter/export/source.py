@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.evidence_desk import EvidenceDesk
@@ -14,7 +15,10 @@ from amm_exporter.control.watched import CACHES
 from amm_exporter.model import ProcessMemory, Sample
 from amm_exporter.probes.allocator import AllocatorMemory, AllocatorProbe
 from amm_exporter.probes.caches import Stats
-from amm_exporter.probes.objects import Census
+from amm_exporter.probes.gc_events import GcPause
+
+if TYPE_CHECKING:
+    from amm_exporter.probes.objects import Census
 
 VIEW_SECONDS = 0.05
 """A collection calls its callbacks within a few milliseconds: they share one view, and two scrapes do not."""
@@ -36,10 +40,21 @@ class View:
 
 
 class Source:
-    """Makes views of one governor. `self_bytes` is what starting AMM added to the resident set."""
+    """Makes views of one governor. `self_bytes` is what starting AMM added to the resident set.
 
-    def __init__(self, governor: Governor, self_bytes: int, desk: EvidenceDesk | None = None) -> None:
+    `record` is called with each pause of the collector, outside of it: when `drain` is, and before each new view.
+    """
+
+    def __init__(
+        self,
+        governor: Governor,
+        self_bytes: int,
+        desk: EvidenceDesk | None = None,
+        *,
+        record: Callable[[GcPause], None] = lambda pause: None,
+    ) -> None:
         self.governor = governor
+        self._record = record
         self._self_bytes = self_bytes
         self._desk = desk
         self._allocators = AllocatorProbe() if governor.gc is not None else None
@@ -52,9 +67,16 @@ class Source:
         self._view_at = float("-inf")
         self._started = self.governor.sampler.start_unix_seconds()
 
+    def drain(self) -> None:
+        with self.lock:
+            if self.governor.gc is not None:
+                for pause in self.governor.gc.drain():
+                    self._record(pause)
+
     def view(self) -> View:
         with self.lock:
             if self._view is None or time.monotonic() - self._view_at > VIEW_SECONDS:
+                self.drain()
                 self._view = View(
                     governor=self.governor,
                     sample=self.governor.fresh(),

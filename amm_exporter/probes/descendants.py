@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from amm_exporter.errors import ProbeError
@@ -18,8 +20,18 @@ from amm_exporter.probes.procfs import PROC, KeptFile, parse_stat
 class Descendants:
     """The descendants of one process, without itself."""
 
-    def __init__(self, root: int, *, proc: Path = PROC) -> None:
+    def __init__(
+        self,
+        root: int,
+        *,
+        proc: Path = PROC,
+        look_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._root = root
+        self._look_seconds = look_seconds
+        self._clock = clock
+        self._next_look = float("-inf")
         self._proc = proc
         self._loadavg = KeptFile(proc / "loadavg")
         self._by_children = (proc / str(root) / "task" / str(root) / "children").exists()
@@ -33,6 +45,10 @@ class Descendants:
     def pids(self) -> frozenset[int]:
         if self._portable:
             return self._portable.descendants()
+        now = self._clock()
+        if now < self._next_look:
+            return self._found
+        self._next_look = now + self._look_seconds
         newest = self._newest_pid()
         if newest is None or newest != self._looked_at:
             self._found = self._by_walk() if self._by_children else self._by_parents(newest)
@@ -43,7 +59,7 @@ class Descendants:
         """This one has ended: look anew at the next call, since its children were given another parent."""
         self._found -= {pid}
         self._parents.pop(pid, None)
-        self._looked_at = -1
+        self._looked_at, self._next_look = -1, float("-inf")
 
     def close(self) -> None:
         self._loadavg.close()

@@ -144,14 +144,18 @@ class ProcessProbe:
 
 
 class TreeProbe:
-    """A process and all its descendants, resident sets summed. A page shared after a fork counts once a process."""
+    """A process and all its descendants, resident sets summed. A page shared after a fork counts once a process.
 
-    def __init__(self, pid: int | None = None, *, proc: Path = PROC) -> None:
+    New children are looked for at most every `look_seconds`; those that are known are read each time.
+    """
+
+    def __init__(self, pid: int | None = None, *, proc: Path = PROC, look_seconds: float = 0.0) -> None:
         self._given_pid = pid
         self._proc = proc
+        self._look_seconds = look_seconds
         self._root = ProcessProbe(pid, proc=proc)
         self._owner = os.getpid()
-        self._descendants = Descendants(self._root.pid, proc=proc)
+        self._descendants = Descendants(self._root.pid, proc=proc, look_seconds=look_seconds)
         self._members: dict[int, ProcessProbe] = {}
 
     def read(self) -> TreeMemory:
@@ -196,4 +200,4 @@ class TreeProbe:
         """In a forked child: its tree is another one than its parent's."""
         self.close()
         self._owner = os.getpid()
-        self._descendants = Descendants(self._root.pid, proc=self._proc)
+        self._descendants = Descendants(self._root.pid, proc=self._proc, look_seconds=self._look_seconds)

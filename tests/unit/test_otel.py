@@ -209,7 +209,7 @@ def everything(watched: None) -> Iterator[Governor]:
     for left in Tier:
         for entered in Tier:
             if abs(left - entered) == 1:
-                governor._track.transitions[left, entered] = 1
+                governor._keeper.track.transitions[left, entered] = 1
     yield governor
     governor.stop()
 

@@ -1,0 +1,80 @@
+"""The tier in force, decided from one sample to the next, and how fast memory fills. Acts on nothing, reads nothing.
+
+What a ratio means is `analysis.tiers`; when to look and whom to tell is the governor's.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause, smoothed_rate
+from amm_exporter.errors import PolicyError
+from amm_exporter.model import RAISED_TIERS, Reading, Sample, TierChange
+from amm_exporter.policy import Policy
+
+log = logging.getLogger("amm.control")
+
+
+class TierKeeper:
+    """Give it every sample, in order. Under a limit that moves, the thresholds move with it."""
+
+    def __init__(self, policy: Policy, t_seconds: float) -> None:
+        self._policy = policy
+        self.track = TierTrack(t_seconds)
+        self.worst: Reading | None = None
+        self.enter_ratios: tuple[float, ...] = ()
+        self._t_seconds = t_seconds
+        self._enter_limit = 0
+        self._rate = 0.0
+        self._trend = 0.0
+        self._complaints: set[str] = set()
+
+    def decide(self, sample: Sample) -> TierChange | None:
+        """The change that this sample makes, None where the tier stays."""
+        worst, previous = sample.worst, self.worst
+        elapsed, self._t_seconds = sample.t_seconds - self._t_seconds, sample.t_seconds
+        self.worst = worst
+        if worst is None:
+            self._complain("reading", f"signal {self._policy.signal!r} has no data here; the tier stays as it is")
+            return None
+        if previous is not None and previous.scope == worst.scope:
+            self._follow_growth(worst.used_bytes - previous.used_bytes, elapsed)
+        self._follow_limit(sample.limit.size_bytes if sample.limit else 0)
+        tier = classify(worst.ratio, self.track.tier, self.enter_ratios, self._policy.hysteresis_ratio)
+        left = self.track.move(sample.t_seconds, tier)
+        if left is None:
+            return None
+        return TierChange(t_seconds=sample.t_seconds, previous=left, tier=tier, reading=worst)
+
+    @property
+    def pause_seconds(self) -> float:
+        """Until the next look, by what is left and how fast it goes."""
+        headroom_bytes = self.worst.headroom_bytes if self.worst else 0
+        return next_pause(headroom_bytes, self._rate, self._policy.interval_seconds)
+
+    @property
+    def exhaustion_seconds(self) -> float | None:
+        """Until the worst reading reaches its limit by the growth of the last half minute; None while it rests."""
+        return self.worst.headroom_bytes / self._trend if self.worst and self._trend > 0 else None
+
+    def _follow_growth(self, grown_bytes: int, elapsed_seconds: float) -> None:
+        self._rate = fill_rate(self._rate, grown_bytes, elapsed_seconds)
+        self._trend = smoothed_rate(self._trend, grown_bytes, elapsed_seconds)
+
+    def _follow_limit(self, limit_bytes: int) -> None:
+        if self.enter_ratios and limit_bytes == self._enter_limit:
+            return
+        self._enter_limit = limit_bytes
+        try:
+            self.enter_ratios = self._policy.enter_ratios(limit_bytes)
+        except PolicyError as error:
+            self._complain("order", f"{error}; tiers above the disorder are entered together")
+            thresholds = [self._policy.thresholds[tier] for tier in RAISED_TIERS]
+            ratios = [threshold.ratio_of(limit_bytes, self._policy.target_bytes) for threshold in thresholds]
+            self.enter_ratios = tuple(max(ratios[: index + 1]) for index in range(len(ratios)))
+
+    def _complain(self, about: str, text: str) -> None:
+        """Log once for each thing."""
+        if about not in self._complaints:
+            self._complaints.add(about)
+            log.warning("%s", text)
