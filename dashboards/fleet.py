@@ -25,7 +25,8 @@ from panels import (
     worst,
 )
 
-from amm_exporter.export import alerts, recording
+from amm_exporter.export import recording
+from amm_exporter.export.memory_alerts import FAST_BURN, SLOW_BURN
 from amm_exporter.model import Tier
 
 Panels = Iterator[Any]
@@ -125,15 +126,16 @@ def _history() -> Panels:
                 (recorded(recording.PRESSURE), WHO), width=12, maximum=1)  # fmt: skip
     yield lines(
         "Processes by tier", "How many processes were in each tier.", "none",
-        (f"sum by (tier) ({of('amm.memory.tier.active')})", "{{tier}}"), width=12, stacked=True,
+        *((f"sum({of('amm.memory.tier.active', tier=tier.label)})", tier.label) for tier in Tier),
+        width=12, stacked=True,
         styles={f"^{tier.label}$": {"color": {"mode": "fixed", "fixedColor": TIER_COLOURS[tier]}} for tier in Tier},
     )  # fmt: skip
     yield lines(
         "Budget burn over an hour",
-        f"Times the allowed share of time ({recording.ALLOWED_SHARE:.0%}) spent over budget. Above {alerts.FAST_BURN:g}"
-        f" the fast alert fires, above {alerts.SLOW_BURN:g} over six hours the slow one.",
+        f"Times the allowed share of time ({recording.ALLOWED_SHARE:.0%}) spent over budget. Above {FAST_BURN:g}"
+        f" the fast alert fires, above {SLOW_BURN:g} over six hours the slow one.",
         "none", (recorded(recording.BURN + "1h"), WHO),
-    ).thresholds(steps((None, "text"), (alerts.SLOW_BURN, "orange"), (alerts.FAST_BURN, "red")))  # fmt: skip
+    ).thresholds(steps((None, "text"), (SLOW_BURN, "orange"), (FAST_BURN, "red")))  # fmt: skip
     yield lines("Tier changes", "Changes of the tier. Many: widen the hysteresis or the gap between tiers.", "none",
                 (each("max", f"changes({of('amm.memory.tier')}{RATE})"), WHO), bars=True)  # fmt: skip
     yield lines("Emergency stops", "Work stopped for want of memory.", "none",

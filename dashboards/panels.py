@@ -41,6 +41,9 @@ TIER_COLOURS = {
     Tier.CRITICAL: "dark-purple",
 }
 
+SCALES = {"percentunit": 0.01, "bytes": 1024, "binBps": 1024, "s": 0.001}
+"""The least a panel's axis shows, by unit, so that one on which all is zero has a scale that makes sense; else 1."""
+
 Query = tuple[str, str]
 """An expression and its legend."""
 
@@ -123,10 +126,15 @@ def lines(
     bars: bool = False,
     minimum: float | None = 0,
     maximum: float | None = None,
+    sparse: bool = False,
     styles: Mapping[str, Mapping[str, Any]] | None = None,
     calcs: Sequence[str] = ("lastNotNull", "max"),
 ) -> timeseries.Panel:
-    """A time series. `styles` maps a legend (a regular expression) to field properties, as {"color": ...}."""
+    """A time series. `styles` maps a legend (a regular expression) to field properties, as {"color": ...}.
+
+    `sparse` is for values that come now and then, as of test runs: shown as points, and joined. `maximum` is where the
+    axis ends unless values go beyond: a ratio may pass 1, and then that is what one wants to see.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -136,11 +144,12 @@ def lines(
         .span(width)
         .height(height)
         .targets(refs(queries))
-        .line_width(2 if not stacked else 1)
-        .fill_opacity(30 if stacked else 80 if bars else 4)
+        .line_width(0 if stacked else 2)
+        .fill_opacity(60 if stacked else 80 if bars else 4)
         .draw_style(common_models.GraphDrawStyle.BARS if bars else common_models.GraphDrawStyle.LINE)
-        .show_points(common_models.VisibilityMode.NEVER)
-        .span_nulls(False)
+        .show_points(common_models.VisibilityMode.AUTO if sparse else common_models.VisibilityMode.NEVER)
+        .span_nulls(sparse)
+        .axis_soft_max(SCALES.get(unit, 1) if maximum is None else maximum)
         .thresholds(plain())
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .legend(
@@ -160,8 +169,6 @@ def lines(
         panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if minimum is not None:
         panel = panel.min(minimum)
-    if maximum is not None:
-        panel = panel.axis_soft_max(maximum)  # a ratio may pass 1, and then that is what one wants to see
     for pattern, properties in (styles or {}).items():
         panel = panel.override_by_regexp(f"/{pattern}/", values(properties))
     return panel

@@ -27,7 +27,9 @@ from panels import (
     words,
 )
 
-from amm_exporter.export import alerts, recording
+from amm_exporter.export import recording
+from amm_exporter.export.memory_alerts import FAST_BURN, SLOW_BURN, STALL_SHARE_LIMIT
+from amm_exporter.export.upkeep_alerts import GC_SHARE_LIMIT
 from amm_exporter.model import RAISED_TIERS
 
 Panels = Iterator[Any]
@@ -86,8 +88,9 @@ def _pressure() -> Panels:
         tier_mapping(),
                  width=12, height=7)  # fmt: skip
     yield lines("Time in tiers", "Share of time spent in each tier.", "percentunit",
-                (each("sum", rate("amm.memory.tier.time"), "tier"), "{{tier}} " + WHO),
-                width=12, height=7, stacked=True,
+                *((each("sum", rate("amm.memory.tier.time", tier=tier.label)), f"{tier.label} {WHO}")
+                  for tier in TIER_COLOURS),
+                width=12, height=7, stacked=True, maximum=1,
                 styles={f"^{tier.label} ": colour(TIER_COLOURS[tier]) for tier in TIER_COLOURS})  # fmt: skip
 
 
@@ -138,11 +141,11 @@ def _memory() -> Panels:
     yield lines(
         "Budget burn", "Times the allowed share of time over budget, over four windows.", "none",
         *((recorded(recording.BURN + window), f"{window} {WHO}") for window in recording.BURN_WINDOWS),
-    ).thresholds(steps((None, "text"), (alerts.SLOW_BURN, "orange"), (alerts.FAST_BURN, "red")))  # fmt: skip
+    ).thresholds(steps((None, "text"), (SLOW_BURN, "orange"), (FAST_BURN, "red")))  # fmt: skip
     yield lines("Stalled for memory", "Share of time tasks stood still (Linux pressure stall information).",
         "percentunit",
                 (each("max", rate("amm.memory.pressure.stall"), "scope", "kind"),
-                "{{scope}} {{kind}} " + WHO))  # fmt: skip
+                "{{scope}} {{kind}} " + WHO), maximum=STALL_SHARE_LIMIT)  # fmt: skip
     yield lines("Page faults", "Major ones read from disk or swap.", "ops",
                 (each("sum", rate("process.paging.faults"), "system_paging_fault_type"),
                 "{{system_paging_fault_type}} " + WHO))  # fmt: skip
@@ -167,13 +170,17 @@ def _leaks() -> Panels:
         " that line.",
         "binBps",
         (each("max", of("amm.memory.leak.slope"), "series"), "growth {{series}} " + WHO),
-        (each("max", recorded(recording.LEAK_LOWER), "series"), "lower {{series}} " + WHO),
-        (each("max", of("amm.memory.leak.slope.upper"), "series"), "upper {{series}} " + WHO),
+        # Grafana fills between two series by their names, so these must not vary with the process: of several chosen
+        # ones, the band takes all in
+        (f"min by (series) ({recorded(recording.LEAK_LOWER)})", "lower {{series}}"),
+        (f"max by (series) ({of('amm.memory.leak.slope.upper')})", "upper {{series}}"),
         (each("max", recorded(recording.LEAK_THRESHOLD), "series"), "smallest leak {{series}} " + WHO),
         width=12, minimum=None,
         styles={
             "^growth ": {"custom.lineWidth": 3},
-            "^(lower|upper) ": {"custom.lineWidth": 1, "custom.fillOpacity": 0},
+            "^(lower|upper) ": {**colour("blue"), "custom.lineWidth": 1, "custom.fillOpacity": 0},
+            **{f"^upper {series}$": {"custom.fillBelowTo": f"lower {series}", "custom.fillOpacity": 20}
+               for series in ("rss", "tree", "cgroup")},
             "^smallest leak ": dashed("red"),
         },
     )  # fmt: skip
@@ -196,7 +203,7 @@ def _collection() -> Panels:
     busy = f"and {each('sum', rate('amm.gc.pause.duration', 'count'))} > 0"
     yield lines("Time in the collector", "Share of the program's time.", "percentunit",
                 (recorded(recording.GC_SHARE), WHO)).thresholds(steps((None, "text"),
-                (alerts.GC_SHARE_LIMIT, "red")))  # fmt: skip
+                (GC_SHARE_LIMIT, "red")))  # fmt: skip
     yield lines(
         "Pauses", "How long collections stop the program; empty while there is none.", "s",
         (f"histogram_quantile(0.5, {buckets}) {busy}", f"median {WHO}"),
@@ -245,7 +252,8 @@ def _caches() -> Panels:
 def _actions() -> Panels:
     yield lines("Tier changes", "From tier to tier. Many: widen the hysteresis or the gap between tiers.", "none",
                 (each("max", f"changes({of('amm.memory.tier')}{RATE})"), f"all {WHO}"),
-                (each("sum", increase("amm.memory.tier.transitions"), "from", "to"), "{{from}} to {{to}} " + WHO),
+                (each("sum", increase("amm.memory.tier.transitions"), "from", "to") + " > 0",
+                "{{from}} to {{to}} " + WHO),
                 width=6, bars=True)  # fmt: skip
     yield lines("Plan", "Values of the adaptive settings in the tier in force.", "short",
                 (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO), width=6)  # fmt: skip

@@ -1,5 +1,5 @@
 """Pieces of PromQL and of rule files: selectors from the metric table, durations, groups. What is asked is in
-`recording` and `alerts`.
+`recording`, `memory_alerts` and `upkeep_alerts`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ SCOPE_LABELS = ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url"
 
 TABLE = {**METRICS, **GROUP_METRICS}
 """Every metric that may be named: of a process, and of a prefork family as a whole."""
+
+CRITICAL, WARNING, INFO = "critical", "warning", "info"
+"""The severities that mixins use: page, look into it today, know of it."""
+
+WHO = "{{ $labels.job }} at {{ $labels.instance }}{{ with $labels.process_pid }} (pid {{ . }}){{ end }}"
+"""The process, as an alert's description names it."""
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 

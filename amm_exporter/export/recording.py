@@ -1,7 +1,7 @@
 """The recording rules: pressure, thresholds with their defaults, the calm baseline, shares and burn rates.
 
 Every threshold is read from what the process exports; the policy given here is only what holds where a process exports
-none (a comparison with a missing series is silently empty). Alerts on top of them are in `alerts`.
+none (a comparison with a missing series is silently empty). Alerts on top of them: `alerts`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes the rules for a policy, as Prometheus rule files or a Kubernetes PrometheusRule, and an Alertmanager example.
 
-What is in the rules: `recording` and `alerts`.
+What is in the rules: `recording`, `memory_alerts` and `upkeep_alerts`.
 """
 
 from __future__ import annotations

@@ -315,6 +315,17 @@ def test_results_of_a_run_alert_for_a_day(case):
     case.silent("AmmTestLeakFound", 1450)
 
 
+def test_results_sent_once_alert_for_a_day_until_a_clean_run(case):
+    """As by OTLP: one sample a run, which an instant query forgets after five minutes."""
+    case.sample_minutes = 10
+    case.feed("amm.test.run.timestamp", "0 _x47 28800 _x102", suite="unit")
+    case.feed("amm.test.breaches", "2 _x47 0 _x102", suite="unit", kind="session")
+    case.feed("amm.test.leaks", "1 _x47 0 _x102", suite="unit", verdict="leak")
+    for alert in ("AmmTestBudgetBreached", "AmmTestLeakFound"):
+        case.firing(alert, 470)
+        case.firing(alert, 480, 0)
+
+
 def test_every_alert_is_tested_firing_and_silent():
     text = Path(__file__).read_text(encoding="utf-8")
     text = text.replace('f"AmmMemory{tier.capitalize()}"', "")
