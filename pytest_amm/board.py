@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import struct
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ SLOT_COUNT = 255
 _POINTS_AT = HEADER_BYTES + SLOT_COUNT * SLOT_BYTES
 _POINT = struct.Struct("<dQ")  # unix seconds, tree bytes
 POINT_COUNT = 2048
-_SIZE = _POINTS_AT + POINT_COUNT * _POINT.size
+_EVIDENCE_AT = _POINTS_AT + POINT_COUNT * _POINT.size
+_EVIDENCE_BYTES = 4096
+_SIZE = _EVIDENCE_AT + SLOT_COUNT * _EVIDENCE_BYTES  # pages that nobody writes take no memory
 _NAME_BYTES = 400
 
 _HEADER = struct.Struct("<QQIII")  # tree, tree peak, host level, host ppm, stall ppm
@@ -36,9 +39,14 @@ _STOP = struct.Struct("<IIQQIIdd32s")  # generation, scope, used, budget, rungs,
 _STOP_AT = 560
 
 _GENERATION = struct.Struct("<I")
+_EVIDENCE = struct.Struct("<II")  # generation, length of the text
+_GENERATION_AT = 4  # in the words of the owner
 _HOST_LEVEL_AT = 16
 
 SCOPES = ("session", "test", "emergency")
+
+SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
+"""What the watchdog sends. A real-time signal: SIGUSR1, SIGALRM and their like belong to the tests."""
 
 RUNG_SIGNAL, RUNG_LIMIT, RUNG_CHILD, RUNG_KILL = 1, 2, 4, 8
 """What was done to stop a test, as bits: a signal, a lowered limit, a child killed, the process itself killed."""
@@ -153,6 +161,10 @@ class Board:
     def write_owner(self, slot: int, owner: tuple[int, int, int, int, int]) -> None:
         _OWNER.pack_into(self._map, _at(slot), *owner)
 
+    def write_generation(self, slot: int, generation: int) -> None:
+        """The rest of the owner's words stays: this is said for each phase, the rest once for each test."""
+        _GENERATION.pack_into(self._map, _at(slot) + _GENERATION_AT, generation)
+
     def answer(self, slot: int) -> tuple[int, int, int]:
         """The generation whose test was interrupted last, how often, and the fd of the evidence file."""
         generation, count, evidence_fd = _ANSWER.unpack_from(self._map, _at(slot) + _ANSWER_AT)
@@ -197,6 +209,19 @@ class Board:
     def write_stop(self, slot: int, stop: Stop) -> None:
         values = (*stop[:1], SCOPES.index(stop.scope), *stop[2:8], stop.culprit.encode()[:31])
         _STOP.pack_into(self._map, _at(slot) + _STOP_AT, *values)
+
+    def evidence(self, slot: int, generation: int) -> str:
+        """What the watchdog found out about this generation; empty where it had nothing to find out."""
+        at = _EVIDENCE_AT + slot * _EVIDENCE_BYTES
+        of, length = _EVIDENCE.unpack_from(self._map, at)
+        start = at + _EVIDENCE.size
+        return self._map[start : start + length].decode("utf-8", "replace") if of == generation else ""
+
+    def write_evidence(self, slot: int, generation: int, text: str) -> None:
+        raw = text.encode("utf-8", "replace")[: _EVIDENCE_BYTES - _EVIDENCE.size]
+        at = _EVIDENCE_AT + slot * _EVIDENCE_BYTES
+        _EVIDENCE.pack_into(self._map, at, generation, len(raw))
+        self._map[at + _EVIDENCE.size : at + _EVIDENCE.size + len(raw)] = raw
 
     def close(self) -> None:
         self._map.close()

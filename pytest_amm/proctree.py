@@ -18,11 +18,11 @@ class Member:
         "_stack",
         "_statm",
         "_status",
-        "baseline_bytes",
         "inherited_bytes",
         "mark_bytes",
         "parent",
         "pid",
+        "reserved_bytes",
         "rss_bytes",
         "start",
     )
@@ -35,22 +35,22 @@ class Member:
         fields = stat_fields(pid)
         self.start = fields[19]
         self._stack = fields[25]
-        self.rss_bytes = self.mark_bytes = 0
-        self.baseline_bytes = 0
+        self.rss_bytes = self.mark_bytes = self.reserved_bytes = 0
         self.inherited_bytes = 0
         if parent is not None and fields[25] == stat_fields(parent.pid)[25] != b"0":  # startstack: changes with exec
             self.read()
             self.inherited_bytes = min(self.rss_bytes, anonymous_bytes(parent.pid))
 
     def read(self) -> bool:
-        """Read the resident set; False when the process has ended."""
+        """Read what is resident and what is reserved for data and stacks; False when the process has ended."""
         try:
-            words = os.pread(self._statm, 128, 0).split(None, 2)
+            words = os.pread(self._statm, 128, 0).split(None, 6)
         except OSError:
             return False
-        if len(words) < 2 or words[0] == b"0":
+        if len(words) < 6 or words[0] == b"0":
             return False
         self.rss_bytes = int(words[1]) * PAGE_BYTES
+        self.reserved_bytes = int(words[5]) * PAGE_BYTES
         if self.inherited_bytes:
             self._forget_if_exec()
         return True

@@ -2,7 +2,7 @@
 
 Runs without site-packages and imports nothing of the tested code. It is no child of pytest, so that tests which wait
 for any child or list their children do not meet it. It ends when the run ends, in whatever way. What to do next is
-decided in `pursuit`; the memory of the tree is read by `proctree`; both sides talk through `board`.
+decided in `pursuit`; what each process has is read by `proctree` and `slots`; both sides talk through `board`.
 """
 
 from __future__ import annotations
@@ -16,60 +16,23 @@ import sys
 import time
 from typing import Any
 
-from pytest_amm.board import POINT_COUNT, RUNG_CHILD, RUNG_KILL, SLOT_COUNT, Board, Header, Owner, Seen, Stop
+from pytest_amm.board import RUNG_CHILD, Board, Header, Stop
+from pytest_amm.evidence import of_process, to_text
 from pytest_amm.hostmemory import HostMemory
 from pytest_amm.proctree import Member, Tree, address_space_bytes, command_name, stat_fields, takes_signal
 from pytest_amm.pursuit import Pursuit, next_action
+from pytest_amm.slots import Slot
+from pytest_amm.timeline import Timeline
 
 FILL_BYTES_PER_SECOND = 4 << 30
 """How fast one process can touch new memory here; the pause is what the headroom lasts at this rate."""
 LONGEST_PAUSE_SECONDS = 0.01
 SHORTEST_PAUSE_SECONDS = 0.001
 IDLE_PAUSE_SECONDS = 0.05
-CHILDREN_PAUSE_SECONDS = 0.002
+QUICK_PAUSE_SECONDS = 0.002
 HOST_PAUSE_SECONDS = 0.25
-
-
-class Slot:
-    """One process that runs tests, as seen from here."""
-
-    def __init__(self, number: int, owner: Owner) -> None:
-        self.number = number
-        self.owner = owner
-        self.seen = Seen(0, 0, 0, 0)
-        self.pursuit: Pursuit | None = None
-        self.baselines: dict[int, int] = {}
-        self.children: list[Member] = []
-        self.subtree_bytes = 0
-
-    @property
-    def growth_bytes(self) -> int:
-        baseline_bytes = sum(self.baselines.get(child.pid, 0) for child in self.children)
-        return self.subtree_bytes - self.owner.base_bytes - baseline_bytes
-
-
-class Timeline:
-    """The tree over time, in a bounded number of points: when they are full, every two become their maximum."""
-
-    def __init__(self, board: Board, interval_seconds: float = 0.05) -> None:
-        self._board = board
-        self._interval_seconds = interval_seconds
-        self._points: list[tuple[float, int]] = []
-
-    def add(self, unix_seconds: float, tree_bytes: int) -> None:
-        points = self._points
-        if points and unix_seconds - points[-1][0] < self._interval_seconds:
-            if tree_bytes > points[-1][1]:
-                points[-1] = (points[-1][0], tree_bytes)
-                self._board.write_points(points, len(points) - 1)
-            return
-        if len(points) == POINT_COUNT:
-            pairs = zip(points[::2], points[1::2], strict=True)
-            self._points = points = [(first[0], max(first[1], second[1])) for first, second in pairs]
-            self._interval_seconds *= 2
-            self._board.write_points(points)
-        points.append((unix_seconds, tree_bytes))
-        self._board.write_points(points, len(points) - 1)
+KILL_SECONDS = 0.002
+"""How long a process still runs after a kill, beside the time until the next look."""
 
 
 class Watchdog:
@@ -93,20 +56,22 @@ class Watchdog:
         self._tree_bytes = 0
         self._peak_bytes = 0
         self._scanned = 0.0
+        self._looked = time.monotonic()
+        self._gap_seconds = LONGEST_PAUSE_SECONDS
+        self._bytes_per_second = 0.0
 
     def run(self) -> bool:
         """True when the run ended in order, False when its process vanished."""
         while True:
-            started = time.monotonic()
+            spent = time.thread_time()
             if self._board.ended:
                 return True
             if not self._tree.refresh():
                 return self._board.ended
-            self._look(started)
+            self._look(time.monotonic())
             for slot in self._slots.values():
                 self._judge(slot, time.monotonic())
-            spent = time.monotonic() - started
-            time.sleep(max(self._pause(), min(9 * spent, 0.02)))
+            time.sleep(self._pause(time.thread_time() - spent))
 
     def orphans(self) -> list[Member]:
         """What the run had started and left behind: still the same processes, by their start time."""
@@ -118,50 +83,25 @@ class Watchdog:
             self._scanned = now
             for number in board.slots():
                 if number not in self._slots:
-                    self._slots[number] = Slot(number, Owner(0, 0, 0, 0, 0))
-        members = self._tree.members
+                    self._slots[number] = Slot(number)
         pids = frozenset(slot.owner.pid for slot in self._slots.values())
-        extra_bytes = 0
-        for slot in self._slots.values():
-            extra_bytes += self._look_at(slot, pids)
-        self._tree_bytes = sum(member.counted_bytes() for member in members.values())
-        self._peak_bytes = max(self._peak_bytes, self._tree_bytes + extra_bytes)
+        extra_bytes = sum([slot.look(board, self._tree, pids) for slot in self._slots.values()])
+        tree_bytes = sum(member.counted_bytes() for member in self._tree.members.values())
+        self._note_pace(now, tree_bytes)
+        self._tree_bytes = tree_bytes
+        self._peak_bytes = max(self._peak_bytes, tree_bytes + extra_bytes)
         if now >= self._host_next:
             self._host_next = now + HOST_PAUSE_SECONDS
             self._host.read()
-        board.write_header(Header(self._tree_bytes, self._peak_bytes, *self._host.levels()))
-        self._timeline.add(time.time(), self._tree_bytes + extra_bytes)
+        board.write_header(Header(tree_bytes, self._peak_bytes, *self._host.levels()))
+        self._timeline.add(time.time(), tree_bytes + extra_bytes)
 
-    def _look_at(self, slot: Slot, pids: frozenset[int]) -> int:
-        """Update one slot; returns how much its children's peaks exceed what they have now."""
-        owner = self._board.owner(slot.number)
-        member = self._tree.members.get(owner.pid)
-        if member is None:
-            slot.subtree_bytes = 0
-            slot.pursuit = None
-            slot.owner = owner._replace(generation=0)
-            return 0
-        slot.children = self._tree.below(owner.pid, pids) if len(self._tree.members) > 1 else []
-        if owner.generation != slot.owner.generation or owner.pid != slot.owner.pid:
-            slot.pursuit = None
-            if owner.test_number != slot.owner.test_number or owner.pid != slot.owner.pid:
-                slot.baselines = {child.pid: child.counted_bytes() for child in slot.children if child.mark_bytes}
-        slot.owner = owner
-        children_bytes = sum(child.counted_bytes() for child in slot.children)
-        slot.subtree_bytes = member.rss_bytes + children_bytes
-        if not slot.children:
-            return 0
-        peaks_bytes = sum(child.interval_peak_bytes() for child in slot.children)
-        before = slot.seen if slot.seen.generation == owner.generation else Seen(owner.generation, 0, 0, 0)
-        slot.seen = Seen(
-            owner.generation,
-            max(before.child_count, len(slot.children)),
-            max(before.tree_peak_bytes, member.rss_bytes + peaks_bytes),
-            max(before.children_peak_bytes, peaks_bytes),
-            max(child.inherited_bytes for child in slot.children),
-        )
-        self._board.write_seen(slot.number, slot.seen)
-        return max(0, peaks_bytes - children_bytes)
+    def _note_pace(self, now: float, tree_bytes: int) -> None:
+        """How fast the tree grows, and how far apart two looks really are: both count from their worst for a while."""
+        gap_seconds, self._looked = now - self._looked, now
+        grown_bytes = max(0, tree_bytes - self._tree_bytes)
+        self._bytes_per_second = max(0.7 * self._bytes_per_second, grown_bytes / max(gap_seconds, 1e-4))
+        self._gap_seconds = max(0.9 * self._gap_seconds, gap_seconds)
 
     def _judge(self, slot: Slot, now: float) -> None:
         if not slot.owner.armed:
@@ -202,9 +142,12 @@ class Watchdog:
             used_at_step_bytes=used_bytes,
         )
 
-    def _endangers(self) -> bool:
-        """Whether the run is past the ceiling of its budget, or the machine half of the way from the stop to full."""
-        if self._budget_bytes and self._tree_bytes > self._budget_bytes * self._stop_ratio:
+    def _endangers(self, slot: Slot) -> bool:
+        """Whether the run passes the ceiling of its budget before a kill would help, or the machine is half of the way
+        from the stop to full."""
+        seconds = self._gap_seconds + KILL_SECONDS
+        coming_bytes = min(slot.untouched_bytes, round(self._bytes_per_second * seconds))
+        if self._budget_bytes and self._tree_bytes + coming_bytes > self._budget_bytes * self._stop_ratio:
             return True
         return self._host.level >= 2 and self._host.used_bytes > (self._host.stop_bytes + self._host.total_bytes) // 2
 
@@ -218,7 +161,7 @@ class Watchdog:
         grew = pursuit.see(now, used_bytes)
         pid = slot.owner.pid
         answered = self._board.answer(slot.number)[0] == pursuit.generation
-        culprit = self._grown_child(slot)
+        culprit = slot.grown_child()
         action = next_action(
             pursuit,
             now=now,
@@ -226,7 +169,7 @@ class Watchdog:
             answered=answered,
             signalable=takes_signal(pid, self._signal),
             child_to_blame=culprit is not None,
-            endangers=self._endangers(),
+            endangers=self._endangers(slot),
         )
         # look again before acting: the test may have ended since
         if action is None:
@@ -238,6 +181,8 @@ class Watchdog:
         pursuit.note(action, now, used_bytes)
         self._tell(slot, pursuit, culprit)
         self._act(action, pid, culprit)
+        if action == "limit":
+            self._testify(slot)
 
     def _act(self, action: str, pid: int, culprit: Member | None) -> None:
         try:
@@ -252,6 +197,12 @@ class Watchdog:
                 os.kill(pid, signal.SIGKILL)
         except OSError:  # it has just ended, or may not be touched: the next look decides anew
             return
+
+    def _testify(self, slot: Slot) -> None:
+        """C code that does not answer cannot say what it does: its stack and its mappings, while it is there."""
+        told = self._board.evidence(slot.number, slot.owner.generation)
+        found = to_text(of_process(slot.owner.pid, self._board.answer(slot.number)[2]))
+        self._board.write_evidence(slot.number, slot.owner.generation, f"{told}\n{found}")
 
     def _tell(self, slot: Slot, pursuit: Pursuit, culprit: Member | None) -> None:
         before = self._board.stop(slot.number)
@@ -273,32 +224,24 @@ class Watchdog:
         )
         self._board.write_stop(slot.number, stop)
 
-    def _grown_child(self, slot: Slot) -> Member | None:
-        """The child that grew most, when the children grew more than the process itself."""
-        if not slot.children:
-            return None
-        grown = {child.pid: child.counted_bytes() - slot.baselines.get(child.pid, 0) for child in slot.children}
-        own = self._tree.members[slot.owner.pid].rss_bytes - slot.owner.base_bytes
-        if sum(grown.values()) <= own:
-            return None
-        return max(slot.children, key=lambda child: grown[child.pid])
-
-    def _pause(self) -> float:
-        if any(slot.pursuit for slot in self._slots.values()):
+    def _pause(self, spent_seconds: float) -> float:
+        """Until the next look: what the smallest headroom lasts; nine times the work of a look, outside a pursuit."""
+        slots = self._slots.values()
+        if any(slot.pursuit for slot in slots):
             return SHORTEST_PAUSE_SECONDS
-        headrooms = [self._budget_bytes - self._tree_bytes] if self._budget_bytes else []
-        armed = False
-        children = False
-        for slot in self._slots.values():
-            armed |= slot.owner.armed
-            children |= bool(slot.children)
-            if slot.owner.armed and slot.owner.growth_limit_bytes:
-                headrooms.append(slot.owner.growth_limit_bytes - slot.growth_bytes)
+        armed = [slot for slot in slots if slot.owner.armed]
+        limits = ((slot.owner.growth_limit_bytes, slot.growth_bytes) for slot in armed)
+        headrooms = [limit_bytes - growth_bytes for limit_bytes, growth_bytes in limits if limit_bytes]
+        if self._budget_bytes:
+            headrooms.append(self._budget_bytes - self._tree_bytes)
         if self._least_limit_bytes:
             headrooms.append(self._least_limit_bytes)
-        longest = CHILDREN_PAUSE_SECONDS if children else LONGEST_PAUSE_SECONDS if armed else IDLE_PAUSE_SECONDS
-        wanted = min(headrooms, default=FILL_BYTES_PER_SECOND) / FILL_BYTES_PER_SECOND
-        return max(SHORTEST_PAUSE_SECONDS, min(longest, wanted))
+        least_bytes = min(headrooms, default=FILL_BYTES_PER_SECOND)
+        longest = LONGEST_PAUSE_SECONDS if armed else IDLE_PAUSE_SECONDS
+        if any(slot.children or slot.untouched_bytes > least_bytes for slot in slots):  # a child, or a giant call began
+            longest = QUICK_PAUSE_SECONDS
+        wanted = min(longest, least_bytes / FILL_BYTES_PER_SECOND)
+        return max(SHORTEST_PAUSE_SECONDS, wanted, min(9 * spent_seconds, 0.02))
 
 
 def _same(member: Member) -> bool:
@@ -309,9 +252,18 @@ def _same(member: Member) -> bool:
         return False
 
 
-def killed_slots(board: Board) -> list[int]:
-    """The slots whose process was killed."""
-    return [slot for slot in range(SLOT_COUNT) if board.stop(slot).rungs & RUNG_KILL]
+def _come_first() -> None:
+    """A look that comes late lets more through. Only root may; but in a pursuit it sleeps nine tenths of the time."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.nice(-5)
+
+
+def _stand_back() -> None:
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def main(arguments: list[str]) -> None:
@@ -320,8 +272,7 @@ def main(arguments: list[str]) -> None:
         os._exit(0)
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # only root may: a look that comes late lets more through
-        os.nice(-5)
+    _come_first()
     settings = json.loads(arguments[2])
     root = int(arguments[1])
     board = Board(int(arguments[0]))
@@ -329,7 +280,9 @@ def main(arguments: list[str]) -> None:
         watchdog = Watchdog(board, root, settings)
     except OSError:  # the run has ended already
         return
-    if not watchdog.run():
+    ended = watchdog.run()
+    _stand_back()
+    if not ended:
         for member in watchdog.orphans():
             with contextlib.suppress(OSError):  # it has ended by itself meanwhile
                 os.kill(member.pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_amm.board import POINT_COUNT, SLOT_COUNT, Board, Header, Owner, Seen, Stop
-from pytest_amm.watchdog import Timeline
+from pytest_amm.timeline import Timeline
 
 
 @pytest.fixture
