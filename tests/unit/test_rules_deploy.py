@@ -41,7 +41,7 @@ def test_compose_mounts_what_prometheus_and_grafana_read():
     (config,) = parsed("prometheus.yml")
     named = [target for job in config["scrape_configs"] for target in job["static_configs"][0]["targets"]]
     named += config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
-    assert {name.partition(":")[0] for name in named} - {"node-exporter"} <= set(services)
+    assert {name.partition(":")[0] for name in named} <= set(services)
 
 
 def test_compose_and_kubernetes_start_the_program_on_the_port_that_is_scraped():
@@ -55,6 +55,26 @@ def test_compose_and_kubernetes_start_the_program_on_the_port_that_is_scraped():
     (monitor,) = parsed("kubernetes/servicemonitor.yaml")
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_the_image_is_built_of_files_that_are_here():
+    (compose,) = parsed("compose.yaml")
+    build = compose["services"]["api"]["build"]
+    context = (DEPLOY / build["context"]).resolve()
+    assert context == ROOT
+    copies = re.findall(r"^COPY (.+) \S+$", (context / build["dockerfile"]).read_text(encoding="utf-8"), re.MULTILINE)
+    sources = {name for line in copies for name in line.split()}
+    assert all((ROOT / name).exists() for name in sources)
+    needed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "amm_exporter",
+        "pytest_amm",
+        "dashboards",
+    }  # what a wheel takes
+    assert needed <= sources
+    assert Path(compose["services"]["api"]["command"][-2]).name in {Path(name).name for name in sources}
 
 
 def test_monitor_and_rules_carry_the_same_label():
