@@ -7,23 +7,8 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from page import FLEET_UID, PROCESS_UID, link_to, page, runbook_link
-from panels import (
-    RATE,
-    TIER_COLOURS,
-    WHO,
-    each,
-    grid,
-    increase,
-    lines,
-    number,
-    of,
-    plain,
-    recorded,
-    states,
-    steps,
-    tier_mapping,
-    worst,
-)
+from panels import TIER_COLOURS, grid, lines, number, plain, states, steps, tier_mapping, worst
+from queries import RATE, WHO, each, increase, of, recorded
 
 from amm_exporter.export import recording
 from amm_exporter.export.memory_alerts import FAST_BURN, SLOW_BURN
@@ -114,6 +99,7 @@ def _alerts() -> Any:
         renamed={"alertname": "alert", "process_pid": "pid"},
         hidden=("Value", "Value #A"),
         styles={"alert": runbook_link()},
+        empty="Nothing fires",
         width=14,
     )
 
@@ -134,7 +120,7 @@ def _history() -> Panels:
         "Budget burn over an hour",
         f"Times the allowed share of time ({recording.ALLOWED_SHARE:.0%}) spent over budget. Above {FAST_BURN:g}"
         f" the fast alert fires, above {SLOW_BURN:g} over six hours the slow one.",
-        "none", (recorded(recording.BURN + "1h"), WHO),
+        "none", (recorded(recording.BURN + "1h"), WHO), empty="No process has a budget",
     ).thresholds(steps((None, "text"), (SLOW_BURN, "orange"), (FAST_BURN, "red")))  # fmt: skip
     yield lines("Tier changes", "Changes of the tier. Many: widen the hysteresis or the gap between tiers.", "none",
                 (each("max", f"changes({of('amm.memory.tier')}{RATE})"), WHO), bars=True)  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
-from panels import DATASOURCE, recorded
+from panels import DATASOURCE
+from queries import recorded
 
 from amm_exporter.export.names import METRICS
 from amm_exporter.export.rules import HOME_PAGE, RUNBOOK_URL

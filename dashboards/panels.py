@@ -1,4 +1,5 @@
-"""What the three dashboards are built from: selectors, panels and colours, in one look. Their frame is in `page`.
+"""What the three dashboards are built from: panels and colours, in one look. Their frame is in `page`, what they ask
+Prometheus in `queries`.
 
 Needs grafana-foundation-sdk (Python 3.11 or later), which only whoever changes a dashboard installs; see build.py.
 """
@@ -22,16 +23,9 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from amm_exporter.export.promql import TABLE, selector
-from amm_exporter.export.promql import series as table_series
 from amm_exporter.model import Tier
 
 DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-PROCESS = "job, instance, process_pid"
-"""The labels that say which process; those of scopes and targets are summed away."""
-WHO = "{{instance}} {{process_pid}}"
-EVERY = {"job": "~$job", "instance": "~$instance"}
-RATE = "[$__rate_interval]"
 
 TIER_COLOURS = {
     Tier.NORMAL: "green",
@@ -46,31 +40,6 @@ SCALES = {"percentunit": 0.01, "bytes": 1024, "binBps": 1024, "s": 0.001}
 
 Query = tuple[str, str]
 """An expression and its legend."""
-
-
-def of(metric: str, part: str = "", /, **labels: str) -> str:
-    """The selector of a metric of the table, for the chosen jobs and instances."""
-    table_series(metric, part, **labels)  # refuses a label the metric does not have
-    row = TABLE[metric]
-    return (f"{row.prometheus}_{part}" if part else row.prometheus) + selector({**EVERY, **labels})
-
-
-def recorded(name: str, /, **labels: str) -> str:
-    """The selector of a recorded series, or of ALERTS, for the chosen jobs and instances."""
-    return name + selector({**EVERY, **labels})
-
-
-def rate(metric: str, part: str = "", /, **labels: str) -> str:
-    return f"rate({of(metric, part, **labels)}{RATE})"
-
-
-def increase(metric: str, /, **labels: str) -> str:
-    return f"increase({of(metric, **labels)}{RATE})"
-
-
-def each(operation: str, expr: str, *labels: str) -> str:
-    """Aggregated to one series a process (and value of `labels`)."""
-    return f"{operation} by ({', '.join((PROCESS, *labels))}) ({expr})"
 
 
 def tier_mapping() -> models.ValueMap:
@@ -127,13 +96,15 @@ def lines(
     minimum: float | None = 0,
     maximum: float | None = None,
     sparse: bool = False,
+    empty: str = "No data",
     styles: Mapping[str, Mapping[str, Any]] | None = None,
     calcs: Sequence[str] = ("lastNotNull", "max"),
 ) -> timeseries.Panel:
     """A time series. `styles` maps a legend (a regular expression) to field properties, as {"color": ...}.
 
     `sparse` is for values that come now and then, as of test runs: shown as points, and joined. `maximum` is where the
-    axis ends unless values go beyond: a ratio may pass 1, and then that is what one wants to see.
+    axis ends unless values go beyond: a ratio may pass 1, and then that is what one wants to see. `empty` says what it
+    means where there is no series.
     """
     panel = (
         timeseries.Panel()
@@ -150,6 +121,7 @@ def lines(
         .show_points(common_models.VisibilityMode.AUTO if sparse else common_models.VisibilityMode.NEVER)
         .span_nulls(sparse)
         .axis_soft_max(SCALES.get(unit, 1) if maximum is None else maximum)
+        .no_value(empty)
         .thresholds(plain())
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .legend(
@@ -289,6 +261,7 @@ def grid(
     hidden: Iterable[str] = (),
     styles: Mapping[str, Mapping[str, Any]] | None = None,
     sort: str = "",
+    empty: str = "No data",
     width: int = 24,
     height: int = 10,
 ) -> table.Panel:
@@ -317,6 +290,7 @@ def grid(
             )
         )
         .show_header(True)
+        .no_value(empty)
     )
     if sort:
         panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])

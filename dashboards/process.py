@@ -5,27 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from exporter import exporter, family
 from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.models.common import ScaleDistribution
 from page import PROCESS_UID, page
-from panels import (
-    RATE,
-    TIER_COLOURS,
-    WHO,
-    colour,
-    dashed,
-    each,
-    increase,
-    lines,
-    number,
-    of,
-    rate,
-    recorded,
-    states,
-    steps,
-    tier_mapping,
-    words,
-)
+from panels import TIER_COLOURS, colour, dashed, lines, number, states, steps, tier_mapping, words
+from queries import RATE, WHO, each, increase, of, rate, recorded
 
 from amm_exporter.export import recording
 from amm_exporter.export.memory_alerts import FAST_BURN, SLOW_BURN, STALL_SHARE_LIMIT
@@ -33,6 +18,7 @@ from amm_exporter.export.upkeep_alerts import GC_SHARE_LIMIT
 from amm_exporter.model import RAISED_TIERS
 
 Panels = Iterator[Any]
+NO_CACHE, NO_POOL = "No watched cache tells", "No pool is watched"
 YES_NO = {0: ("no", "green"), 1: ("yes", "red")}
 
 
@@ -47,8 +33,8 @@ def process() -> dashboard.Dashboard:
         ("Garbage collection", _collection),
         ("Caches and pools", _caches),
         ("Plan and actions", _actions),
-        ("Prefork family", _family),
-        ("Exporter health", _exporter),
+        ("Prefork family", family),
+        ("Exporter health", exporter),
     )
     for title, panels in rows:
         board = board.with_row(dashboard.Row(title))
@@ -137,20 +123,23 @@ def _memory() -> Panels:
                 (each("max", of("amm.memory.usage_ratio"), "scope"), "{{scope}} " + WHO), maximum=1)  # fmt: skip
     yield lines("Memory over budget", "Process tree over its budget, and how fast the allowance for that burns.",
         "percentunit",
-                (each("max", of("amm.budget.usage_ratio")), f"of budget {WHO}"))  # fmt: skip
+                (each("max", of("amm.budget.usage_ratio")), f"of budget {WHO}"), empty="No budget is set")  # fmt: skip
     yield lines(
         "Budget burn", "Times the allowed share of time over budget, over four windows.", "none",
         *((recorded(recording.BURN + window), f"{window} {WHO}") for window in recording.BURN_WINDOWS),
+        empty="No budget is set",
     ).thresholds(steps((None, "text"), (SLOW_BURN, "orange"), (FAST_BURN, "red")))  # fmt: skip
     yield lines("Stalled for memory", "Share of time tasks stood still (Linux pressure stall information).",
         "percentunit",
                 (each("max", rate("amm.memory.pressure.stall"), "scope", "kind"),
-                "{{scope}} {{kind}} " + WHO), maximum=STALL_SHARE_LIMIT)  # fmt: skip
+                "{{scope}} {{kind}} " + WHO), maximum=STALL_SHARE_LIMIT,
+                empty="This kernel does not measure it")  # fmt: skip
     yield lines("Page faults", "Major ones read from disk or swap.", "ops",
                 (each("sum", rate("process.paging.faults"), "system_paging_fault_type"),
                 "{{system_paging_fault_type}} " + WHO))  # fmt: skip
     yield lines("Cgroup events", "Throttled (high), limit hit (oom), killed (oom_kill).", "none",
-                (each("max", increase("amm.cgroup.events"), "event"), "{{event}} " + WHO), bars=True)  # fmt: skip
+                (each("max", increase("amm.cgroup.events"), "event"), "{{event}} " + WHO), bars=True,
+                empty="The cgroup counts none")  # fmt: skip
     yield lines("Virtual memory", "Address space that is reserved; it may far exceed what is used.", "bytes",
                 (each("max", of("process.memory.virtual")), WHO), width=6)  # fmt: skip
     yield lines("Processes in the tree", "This process and its descendants.", "none",
@@ -192,7 +181,7 @@ def _leaks() -> Panels:
                  width=12, height=6)  # fmt: skip
     yield lines("Growing for", "Time since the growth began.", "s",
                 (each("max", of("amm.memory.leak.onset.age"), "series"), "{{series}} " + WHO),
-                width=12, height=6)  # fmt: skip
+                width=12, height=6, empty="Nothing grows")  # fmt: skip
     yield lines("Objects by type",
         "The most numerous growing types, sampled. A type that only ever grows names the leak.", "short",
                 (each("max", of("amm.objects"), "type"), "{{type}} " + WHO), width=24)  # fmt: skip
@@ -233,20 +222,23 @@ def _caches() -> Panels:
         (recorded(recording.CACHE_HITS_MEDIAN), f"median {label}{WHO}"),
         (each("max", of("amm.cache.hit_ratio"), "name"), f"since start {label}{WHO}"),
         maximum=1, styles={"^median ": dashed("light-blue"), "^since start ": dashed("text")},
+        empty=NO_CACHE,
     )  # fmt: skip
     yield lines("Cache look-ups", "Look-ups a second, by result.", "reqps",
-                (each("sum", rate("amm.cache.requests"), "name", "result"), label + "{{result}} " + WHO))  # fmt: skip
+                (each("sum", rate("amm.cache.requests"), "name", "result"), label + "{{result}} " + WHO),
+                empty=NO_CACHE)  # fmt: skip
     yield lines("Cache evictions", "Entries pushed out. High beside misses: the cache is too small.", "ops",
-                (each("sum", rate("amm.cache.evictions"), "name"), label + WHO))  # fmt: skip
-    yield lines("Cache entries", "Entries held.", "short", (each("max", of("amm.cache.entries"), "name"), label + WHO))
+                (each("sum", rate("amm.cache.evictions"), "name"), label + WHO), empty=NO_CACHE)  # fmt: skip
+    yield lines("Cache entries", "Entries held.", "short",
+                (each("max", of("amm.cache.entries"), "name"), label + WHO), empty=NO_CACHE)  # fmt: skip
     yield lines("Cache size", "Bytes held, where the cache knows them.", "bytes",
-                (each("max", of("amm.cache.size"), "name"), label + WHO))  # fmt: skip
+                (each("max", of("amm.cache.size"), "name"), label + WHO), empty=NO_CACHE)  # fmt: skip
     yield lines("Pool objects", "Used and idle objects of watched pools.", "short",
                 (each("max", of("amm.pool.objects"), "name", "state"), label + "{{state}} " + WHO),
-                stacked=True)  # fmt: skip
+                stacked=True, empty=NO_POOL)  # fmt: skip
     yield lines("Pool acquisitions", "Reused (hit), made new (miss), or had to wait.", "reqps",
                 (each("sum", rate("amm.pool.requests"), "name", "result"), label + "{{result}} " + WHO),
-                width=24, height=7)  # fmt: skip
+                width=24, height=7, empty=NO_POOL)  # fmt: skip
 
 
 def _actions() -> Panels:
@@ -258,42 +250,8 @@ def _actions() -> Panels:
     yield lines("Plan", "Values of the adaptive settings in the tier in force.", "short",
                 (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO), width=6)  # fmt: skip
     yield lines("Actions", "What was done, and how it ended.", "none",
-                (each("sum", increase("amm.actions"), "action", "outcome"), "{{action}}: {{outcome}} " + WHO),
-                width=6, bars=True)  # fmt: skip
+                (each("sum", increase("amm.actions"), "action", "outcome") + " > 0", "{{action}}: {{outcome}} " + WHO),
+                width=6, bars=True, empty="Nothing was done")  # fmt: skip
     yield lines("Memory freed by actions", "Fall of resident memory across each action, as measured.", "bytes",
                 (each("sum", increase("amm.action.freed"), "action"), "{{action}} " + WHO),
                 width=6, bars=True)  # fmt: skip
-
-
-def _family() -> Panels:
-    yield lines("Workers", "Live processes behind the address.", "none",
-                (f"max by (job, instance) ({of('amm.group.processes')})", "{{instance}}"), width=6)  # fmt: skip
-    yield lines("Workers that ended", "Rising without a deploy: workers are killed or recycled.", "none",
-                (f"max by (job, instance) ({increase('amm.group.exits')})", "{{instance}}"),
-                width=6, bars=True)  # fmt: skip
-    yield lines("Memory of all workers", "Resident memory, summed; shared pages count once a process.", "bytes",
-                (f"max by (job, instance) ({of('amm.group.memory.usage')})", "{{instance}}"), width=6)  # fmt: skip
-    yield lines("Age of what workers show", "Seconds: a worker did not answer the scrape.", "s",
-                (each("max", of("amm.group.snapshot.age")), WHO), width=6)  # fmt: skip
-
-
-def _exporter() -> Panels:
-    good = {0: ("no data", "orange"), 1: ("works", "green")}
-    yield states("Probes", "Whether each source of measurements could be read; the log names the cure.",
-                 (each("min", of("amm.probe.success"), "probe"), "{{probe}} " + WHO), words(good), width=8)  # fmt: skip
-    yield states("Scrapes", "Whether the target answers.", (f"max by (job, instance) ({recorded('up')})",
-        "{{instance}}"),
-                 words({0: ("down", "red"), 1: ("up", "green")}), width=8)  # fmt: skip
-    yield lines(
-        "Sampler", "Age of the last sample as seen from here, and how late it was.", "s",
-        (f"clamp_min(time() - {each('max', of('amm.last_sample.timestamp'))}, 0)", f"age {WHO}"),
-        (each("max", of("amm.sampler.lateness")), f"lateness {WHO}"),
-    )  # fmt: skip
-    yield lines("CPU of AMM", "Share of one core that AMM's own sampler uses.", "percentunit",
-                (each("sum", rate("amm.self.cpu.time")), WHO), width=8)  # fmt: skip
-    yield lines("Memory of AMM", "Resident memory that loading and starting AMM added.", "bytes",
-                (each("max", of("amm.self.memory")), WHO), width=8)  # fmt: skip
-    yield lines("Anomaly parameters", "What the adaptive threshold is computed with: deviations, floor, ceiling.",
-        "none",
-                (recorded(recording.DEVIATIONS), f"deviations {WHO}"), (recorded(recording.FLOOR), f"floor {WHO}"),
-                (recorded(recording.CEILING), f"ceiling {WHO}"), width=8)  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from page import TESTS_UID, page
-from panels import RATE, colour, dashed, grid, increase, lines, number, of, steps
+from panels import colour, dashed, grid, lines, number, steps
+from queries import RATE, increase, of
 
 Panels = Iterator[Any]
 

@@ -34,6 +34,7 @@ LEAK_RATIO = 0.02
 WORK = """
 import functools, random, threading, time
 import amm_exporter as amm
+from amm_exporter.kit.cache import Cache
 from amm_exporter.kit.pool import Pool
 
 @functools.lru_cache(maxsize=400)
@@ -41,13 +42,16 @@ def parse(article):
     return {"article": article, "words": [str(article)] * 50}
 
 buffers = Pool(lambda: bytearray(65536), max_idle=4)
+pages = Cache(max_entries=300, max_bytes=1 << 20, size_of=len)
 amm.watch("parse", parse)
+amm.watch("pages", pages)
 amm.watch("buffers", buffers)
 
 def work():
     while True:
         for _ in range(40):
             parse(int(random.expovariate(1 / 200)))
+            pages.get_or_make(int(random.gauss(500, 60)), lambda number: b"x" * (2000 + number))
             cycle = []
             cycle.append(cycle)
         with buffers.borrow():
@@ -99,22 +103,8 @@ class Suites:
     def _test(self, suite: str, number: int, size: float, noise: random.Random) -> dict[str, Any]:
         peak = int((size * (1 - number * 0.06) + noise.uniform(0, 12)) * MB)
         over = suite == "load" and peak > 1024 * MB
-        name = (
-            "parse",
-            "join",
-            "render",
-            "cache",
-            "stream",
-            "pool",
-            "export",
-            "merge",
-            "diff",
-            "index",
-            "load",
-            "save",
-        )[number]
         return {
-            "nodeid": f"tests/{suite}/test_{name}.py::test_{name}_many",
+            "nodeid": f"tests/{suite}/test_{TESTS[number]}.py::test_{TESTS[number]}_many",
             "outcome": "failed" if over else "passed",
             "peak_bytes": peak,
             "growth_bytes": peak // 3,
@@ -129,7 +119,8 @@ def answers(server: Prometheus, board: dict[str, Any], seconds: float, instance:
     found, now = {}, time.time()
     for panel in board["panels"]:
         for target in panel.get("targets", ()):
-            expr = target["expr"].replace("$__rate_interval", "8s").replace("$job", ".+").replace("$instance", instance)
+            expr = target["expr"].replace("$__rate_interval", "8s").replace("$__range", f"{seconds:.0f}s")
+            expr = expr.replace("$job", ".+").replace("$instance", instance)
             result = server.query(expr, now) if target.get("instant") else server.range(expr, seconds)
             found[f"{panel['id']}/{target['refId']}"] = result
     return found

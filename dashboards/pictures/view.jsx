@@ -72,7 +72,7 @@ const prepared = (data, panel) => applyFieldOverrides({
 
 function Lines({ panel, width, height }) {
   const data = prepared(frames(panel), panel);
-  if (!data.length) return <Nothing height={height} />;
+  if (!data.length) return <Nothing panel={panel} height={height} />;
   return <TimeSeries frames={data} width={width} height={height} timeRange={range} timeZone="utc"
     legend={{ ...panel.options.legend, displayMode: 'list', calcs: [] }} options={panel.options} structureRev={1} />;
 }
@@ -109,14 +109,14 @@ class Grid extends Component {
   }
   render() {
     const { frame } = this.state;
-    if (!frame?.fields.length) return <Nothing height={this.props.height} />;
+    if (!frame?.fields.length) return <Nothing panel={this.props.panel} height={this.props.height} />;
     return <Table data={frame} width={this.props.width} height={this.props.height} initialSortBy={this.props.panel.options.sortBy} />;
   }
 }
 
 function States({ panel, width, height }) {
   const data = prepared(frames(panel), panel);
-  const names = 190, row = Math.min(34, Math.floor((height - 22) / Math.max(1, data.length)));
+  const names = 24 + 6.4 * Math.max(20, ...data.map((frame) => frame.name.length)), row = Math.min(34, Math.floor((height - 22) / Math.max(1, data.length)));
   const x = (time) => names + ((time - range.from.valueOf()) / (seconds * 1000)) * (width - names - 8);
   return <svg width={width} height={height} fontFamily={theme.typography.fontFamily} fontSize="12">
     {data.map((frame, line) => {
@@ -139,7 +139,7 @@ function States({ panel, width, height }) {
   </svg>;
 }
 
-const Nothing = ({ height }) => <div style={{ height, display: 'grid', placeItems: 'center', color: theme.colors.text.secondary }}>No data</div>;
+const Nothing = ({ panel, height }) => <div style={{ height, display: 'grid', placeItems: 'center', color: theme.colors.text.secondary }}>{panel.fieldConfig.defaults.noValue ?? 'No data'}</div>;
 
 const views = {
   timeseries: Lines, table: Grid, 'state-timeline': States,
