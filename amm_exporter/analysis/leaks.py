@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from statistics import NormalDist
 
 from amm_exporter.analysis.grid import POINTS
+from amm_exporter.analysis.normal import normal_quantile
 from amm_exporter.analysis.pyramid import Block, Pyramid
 from amm_exporter.analysis.verdicts import LeakSettings, Verdict, exhaustion, undecided, verdict_of
 from amm_exporter.analysis.windows import Demand, Finding, examine
@@ -79,7 +79,7 @@ class LeakDetector:
         self._demand = Demand(
             growth_bytes=self.settings.min_growth_bytes,
             growth_ratio=self.settings.min_growth_ratio,
-            trend_t=TREND_LOOKS * NormalDist().inv_cdf(confidence),
+            trend_t=TREND_LOOKS * normal_quantile(confidence),
             odds_old=ODDS_OLD + extra,
             odds_fresh=ODDS_FRESH + extra,
             odds_slowing=ODDS_SLOWING + extra,

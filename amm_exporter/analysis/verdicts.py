@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import NormalDist
 
+from amm_exporter.analysis.normal import normal_quantile
 from amm_exporter.analysis.pyramid import Block
 from amm_exporter.analysis.windows import Finding
 from amm_exporter.units import MIB, format_duration, format_rate, format_size
@@ -120,7 +120,7 @@ def undecided(samples: Collection[Block], settings: LeakSettings, sample_count: 
 
 def quantile(confidence: float) -> float:
     """Two-sided Student quantile (first term of its expansion about the normal one; Abramowitz and Stegun 26.7.5)."""
-    normal = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    normal = normal_quantile((1.0 + confidence) / 2.0)
     return normal + normal * (normal * normal + 1.0) / (4.0 * DEGREES)
 
 

@@ -15,7 +15,7 @@ def private_bases(environ: Mapping[str, str], uid: int | None = None) -> list[Pa
     user = f"amm-exporter-{os.geteuid() if uid is None else uid}"
     found = [Path(runtime) / "amm-exporter"] if runtime and Path(runtime).is_dir() else []
     temporary = environ.get("TMPDIR")
-    return [*found, Path(temporary or tempfile.gettempdir()) / user, Path("/tmp") / user]
+    return list(dict.fromkeys([*found, Path(temporary or tempfile.gettempdir()) / user, Path("/tmp") / user]))
 
 
 def make_private(path: Path) -> None:

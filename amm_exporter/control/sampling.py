@@ -17,8 +17,10 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 log = logging.getLogger("amm.control")
 
 AROUND_SECONDS = 1.0
-"""How often all that changes by other hands is read: limits, pressure, children, the machine while half of it is free.
-A machine's memory does not move as fast as one process can, and these cost five times what the process does."""
+"""How often is read what changes by other hands: pressure, new children, the machine while half of it is free. It does
+not move as fast as one process can, and costs five times what the process does."""
+LIMIT_SECONDS = 2.0
+"""How soon a limit that was changed is followed."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
 _T = TypeVar("_T")
@@ -46,14 +48,14 @@ class Sampler:
         self._clock = clock
         self._wall_clock = wall_clock
         self._process = ProcessProbe(pid, proc=proc)
-        self._tree = TreeProbe(pid, proc=proc, look_seconds=AROUND_SECONDS / 2)
+        self._tree = TreeProbe(pid, proc=proc, look_seconds=AROUND_SECONDS)
         self._limit = LimitProbe(
             pid=pid,
             configured_bytes=policy.limit_bytes,
             proc=proc,
             sysfs=sysfs,
             clock=clock,
-            refresh_seconds=AROUND_SECONDS,
+            refresh_seconds=LIMIT_SECONDS,
         )
         self.probes: dict[str, bool] = {}
         self._failed: frozenset[str] = frozenset()

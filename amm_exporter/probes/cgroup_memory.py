@@ -65,8 +65,8 @@ class CgroupReader:
         """Usage now, and the working set. Raises ProbeError.
 
         memory.stat costs 10 us (version 1) to 100 us (version 2, which has to gather per-CPU counts first), usage
-        1.5 us. So inactive_file is read again only when it is half a second old, when usage has moved by 1/16, or when
-        usage is above half the limit: there, anonymous memory may push file cache out while usage stands still.
+        1.5 us. So inactive_file is read again only when it is `refresh_seconds` old, when usage has moved by 1/16, or
+        when usage is above half the limit: there, anonymous memory may push file cache out while usage stands still.
         """
         usage = usage_bytes(self._usage)
         if self._must_refresh(usage, limit_bytes):

@@ -1,7 +1,7 @@
 """What bounds the memory of a process: policy, cgroup limits up the tree, RLIMIT_AS and RLIMIT_DATA, and RAM.
 
 The tightest one binds. Limits may change while a process runs (a pod resized in place, prlimit, a move to another
-cgroup), so they are read again when half a second old: what that costs is shown by benchmarks/probes.py.
+cgroup), so they are read again when `refresh_seconds` old: what that costs is shown by benchmarks/probes.py.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ class LimitProbe:
         self._base = proc / ("self" if pid is None else str(pid))
         self._rlimits = KeptFile(self._base / "limits", own=pid is None)
         self._host = HostProbe(proc=proc)
+        self._meminfo = str(proc / "meminfo")
         self._portable = proc == PROC and not sys.platform.startswith("linux")
         self._membership = KeptFile(self._base / "cgroup", own=pid is None)
         self._seen_membership: bytes | None = None
         self._readers: tuple[CgroupReader, ...] = ()
         self._limits: tuple[Limit, ...] = ()
         self._read_at: float | None = None
+        self._ram_bytes: int | None = None
         self._bound: CgroupReader | None = None
         self._bound_bytes: int | None = None
         self.problems: tuple[str, ...] = ()
@@ -76,7 +78,9 @@ class LimitProbe:
 
     def host(self) -> HostMemory:
         """The machine's RAM and swap. Raises ProbeError."""
-        return self._host.read()
+        memory = self._host.read()
+        self._ram_bytes = memory.total_bytes
+        return memory
 
     def close(self) -> None:
         self._rlimits.close()
@@ -110,7 +114,8 @@ class LimitProbe:
             yield Limit(source="policy", size_bytes=self._configured_bytes, where="policy: limit")
 
     def _ram(self) -> Iterator[Limit]:
-        yield Limit(source="ram", size_bytes=self._host.read().total_bytes, where=str(self._proc / "meminfo"))
+        """As `host` saw it last: the machine's memory changes once in a blue moon, and reading it is the dearest."""
+        yield Limit(source="ram", size_bytes=self._ram_bytes or self.host().total_bytes, where=self._meminfo)
 
     def _resource_limits(self) -> Iterator[Limit]:
         if self._portable:

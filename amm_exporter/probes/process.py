@@ -157,13 +157,17 @@ class TreeProbe:
         self._owner = os.getpid()
         self._descendants = Descendants(self._root.pid, proc=proc, look_seconds=look_seconds)
         self._members: dict[int, ProcessProbe] = {}
+        self._last_alone: TreeMemory | None = None
 
     def read(self) -> TreeMemory:
         """All processes of the tree now, the root first. Raises ProbeError only when the root itself has gone."""
         if self._given_pid is None and self._owner != os.getpid():
             self._start_over()
         root = self._root.read()
-        self._follow(self._descendants.pids())
+        pids = self._descendants.pids()
+        if not pids and not self._members:
+            return self._alone(root)
+        self._follow(pids)
         processes = [root]
         for number, (pid, probe) in enumerate(list(self._members.items())):
             try:
@@ -181,6 +185,12 @@ class TreeProbe:
         for probe in self._members.values():
             probe.close()
         self._members.clear()
+
+    def _alone(self, root: ProcessMemory) -> TreeMemory:
+        """Most processes are, most of the time; the same value as long as nothing moves."""
+        if self._last_alone is None or self._last_alone.processes[0] is not root:
+            self._last_alone = TreeMemory(rss_bytes=root.rss_bytes, processes=(root,))
+        return self._last_alone
 
     def _follow(self, pids: frozenset[int]) -> None:
         for pid in self._members.keys() - pids:

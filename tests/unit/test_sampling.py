@@ -108,7 +108,7 @@ def test_a_cgroup_without_a_limit_is_held_against_the_limit_there_is() -> None:
 
 
 BROKEN = [
-    ("meminfo", "host", "limit_sources"),
+    ("meminfo", "host"),  # how much memory the machine has is remembered
     ("pressure/memory", "pressure"),
     (f"{PID}/limits", "limit_sources"),
 ]
