@@ -261,7 +261,7 @@ def grid(
     hidden: Iterable[str] = (),
     styles: Mapping[str, Mapping[str, Any]] | None = None,
     sort: str = "",
-    empty: str = "No data",
+    empty: str = "",
     width: int = 24,
     height: int = 10,
 ) -> table.Panel:
@@ -290,8 +290,9 @@ def grid(
             )
         )
         .show_header(True)
-        .no_value(empty)
     )
+    if empty:  # it stands in every empty cell too
+        panel = panel.no_value(empty)
     if sort:
         panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
     for heading, properties in (styles or {}).items():

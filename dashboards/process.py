@@ -10,7 +10,7 @@ from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.models.common import ScaleDistribution
 from page import PROCESS_UID, page
 from panels import TIER_COLOURS, colour, dashed, lines, number, states, steps, tier_mapping, words
-from queries import RATE, WHO, each, increase, of, rate, recorded
+from queries import WHO, each, increase, of, rate, recorded
 
 from amm_exporter.export import recording
 from amm_exporter.export.memory_alerts import FAST_BURN, SLOW_BURN, STALL_SHARE_LIMIT
@@ -243,10 +243,9 @@ def _caches() -> Panels:
 
 def _actions() -> Panels:
     yield lines("Tier changes", "From tier to tier. Many: widen the hysteresis or the gap between tiers.", "none",
-                (each("max", f"changes({of('amm.memory.tier')}{RATE})"), f"all {WHO}"),
                 (each("sum", increase("amm.memory.tier.transitions"), "from", "to") + " > 0",
                 "{{from}} to {{to}} " + WHO),
-                width=6, bars=True)  # fmt: skip
+                width=6, bars=True, empty="The tier has not changed")  # fmt: skip
     yield lines("Plan", "Values of the adaptive settings in the tier in force.", "short",
                 (each("max", of("amm.plan.value"), "setting"), "{{setting}} " + WHO), width=6)  # fmt: skip
     yield lines("Actions", "What was done, and how it ended.", "none",

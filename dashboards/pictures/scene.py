@@ -121,7 +121,7 @@ def answers(server: Prometheus, board: dict[str, Any], seconds: float, instance:
         for target in panel.get("targets", ()):
             expr = target["expr"].replace("$__rate_interval", "8s").replace("$__range", f"{seconds:.0f}s")
             expr = expr.replace("$job", ".+").replace("$instance", instance)
-            result = server.query(expr, now) if target.get("instant") else server.range(expr, seconds)
+            result = server.query(expr, now) if target.get("instant") else server.range(expr, seconds, until=now)
             found[f"{panel['id']}/{target['refId']}"] = result
     return found
 
