@@ -62,7 +62,7 @@ class Instruments:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
             source = self._source
             if source is not None:
-                for value, attributes in observer(source.view()):
+                for value, attributes in observer(source.view(observer)):
                     yield Observation(value, attributes)
 
         return observe

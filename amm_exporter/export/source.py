@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amm_exporter.probes.objects import Census
 
 VIEW_SECONDS = 0.05
-"""A collection calls its callbacks within a few milliseconds: they share one view, and two scrapes do not."""
+"""The longest that the callbacks of one collection share a view. They take a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ class Source:
         self.lock = threading.RLock()
         self._view: View | None = None
         self._view_at = float("-inf")
+        self._shown_to: set[object] = set()
         self._started = self.governor.sampler.start_unix_seconds()
 
     def drain(self) -> None:
@@ -73,13 +74,15 @@ class Source:
                 for pause in self.governor.gc.drain():
                     self._record(pause)
 
-    def view(self) -> View:
+    def view(self, asker: object) -> View:
+        """One for all who ask within a collection: who asks again is in the next one, however soon that comes."""
         with self.lock:
-            if self._view is None or time.monotonic() - self._view_at > VIEW_SECONDS:
+            late = time.monotonic() - self._view_at > VIEW_SECONDS
+            if self._view is None or late or asker in self._shown_to:
                 self.drain()
                 self._view = View(
                     governor=self.governor,
-                    sample=self.governor.fresh(),
+                    sample=self.governor.sample(),
                     details=self.governor.sampler.details(),
                     started_unix_seconds=self._started,
                     self_bytes=self._self_bytes,
@@ -89,4 +92,6 @@ class Source:
                     allocators=self._allocators.read() if self._allocators else (),
                 )
                 self._view_at = time.monotonic()
+                self._shown_to = set()
+            self._shown_to.add(asker)
             return self._view
