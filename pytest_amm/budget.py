@@ -1,24 +1,17 @@
-"""Budgets: what one test may use, and whether it did. Pure apart from reading a test's markers.
+"""Budgets: what one test may use, and who said so. Whether it held is judged in `breach`.
 
 The session budget is held against the absolute peak of the process tree, a test budget against the test's own growth
-above where it started. Stopping a test while it runs is in `watchdog` and `stopping`.
+above where it started. Stopping a test while it runs is in `watchdog` and `guard`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 MARKER = "amm_budget"
-MARKERS = {
-    MARKER: "amm_budget(size): how far this test may grow above where it started; overrides --amm-test-budget",
-    "amm_leak": "amm_leak(max_per_call='1KB', warmup=20, confidence='99%', time_limit='8s'): "
-    "run the test until it is decided whether each call leaves more than this behind",
-    "amm_isolate": "amm_isolate: run this test in a forked child, so that a stop costs this test only",
-}
-"""Every marker of the plugin, with the line that `pytest --markers` shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,91 +35,41 @@ class TestBudget:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breach:
-    """A budget that did not hold. `scope` is session, test or emergency.
+class Budgets:
+    """The budget of every test: its nearest marker, else the longest directory that covers it, else the common one."""
 
-    `peak_bytes` is what is held against `budget_bytes`: for the session the absolute peak of the tree, for a test its
-    growth, for an emergency the memory in use on the machine.
-    """
+    def __init__(self, common_bytes: int | None, directories: Sequence[DirectoryBudget]) -> None:
+        self._common = None if common_bytes is None else TestBudget(size_bytes=common_bytes, source="--amm-test-budget")
+        self._directories = sorted(directories, key=lambda each: -len(each.path))
+        self._own: dict[str, TestBudget] = {}
 
-    scope: str
-    budget_bytes: int
-    peak_bytes: int
-    phase: str
-    source: str
-    stopped: bool = False
-    stop_seconds: float | None = None
-    """From the first look that saw the budget passed to the last that saw memory grow."""
-    refused: bool = False
-    """Whether a limit set beforehand refused an allocation: the peak then stays below the budget."""
+    def read(self, items: Iterable[pytest.Item], *, marked: bool) -> None:
+        """Before the first test runs: a wrong marker is found in a second, not after an hour.
 
-    @property
-    def over_bytes(self) -> int:
-        return self.peak_bytes - self.budget_bytes
+        `marked` is whether any of them has the marker. Raises pytest.UsageError for one that cannot be used.
+        """
+        if not marked and not self._directories:
+            return
+        for item in items:
+            own = (_by_marker(item) if marked else None) or self._by_directory(item.nodeid)
+            if own is not None:
+                self._own[item.nodeid] = own
 
+    def of(self, nodeid: str) -> TestBudget | None:
+        return self._own.get(nodeid, self._common)
 
-def judge(
-    *,
-    phase: str,
-    tree_peak_bytes: int,
-    growth_bytes: int,
-    session_budget_bytes: int | None,
-    test_budget: TestBudget | None,
-) -> Breach | None:
-    """The breach of one phase, the session's before the test's; None where both hold. Reaching a budget is allowed."""
-    if session_budget_bytes is not None and tree_peak_bytes > session_budget_bytes:
-        return Breach(
-            scope="session",
-            budget_bytes=session_budget_bytes,
-            peak_bytes=tree_peak_bytes,
-            phase=phase,
-            source="--amm-budget",
-        )
-    if test_budget is not None and growth_bytes > test_budget.size_bytes:
-        return Breach(
-            scope="test",
-            budget_bytes=test_budget.size_bytes,
-            peak_bytes=growth_bytes,
-            phase=phase,
-            source=test_budget.source,
-        )
-    return None
+    def _by_directory(self, nodeid: str) -> TestBudget | None:
+        for each in self._directories:
+            if each.covers(nodeid):
+                return TestBudget(size_bytes=each.size_bytes, source=f"amm_budget_for {each.path}")
+        return None
 
 
-def budget_of(
-    item: pytest.Item, default_bytes: int | None, directories: Iterable[DirectoryBudget]
-) -> TestBudget | None:
-    """The budget of one test: its nearest marker, else the longest directory that covers it, else the default.
-
-    Raises pytest.UsageError for a marker that cannot be used.
-    """
+def _by_marker(item: pytest.Item) -> TestBudget | None:
     marker = item.get_closest_marker(MARKER)
-    if marker is not None:
-        return TestBudget(size_bytes=_marker_bytes(item.nodeid, marker), source="@pytest.mark.amm_budget")
-    covering = [each for each in directories if each.covers(item.nodeid)]
-    if covering:
-        longest = max(covering, key=lambda each: len(each.path))
-        return TestBudget(size_bytes=longest.size_bytes, source=f"amm_budget_for {longest.path}")
-    if default_bytes is not None:
-        return TestBudget(size_bytes=default_bytes, source="--amm-test-budget")
-    return None
-
-
-def has_marker(items: Iterable[pytest.Item], names: Iterable[str]) -> bool:
-    """Whether any test, class or module carries one of the markers. Looks at each parent once: 0.3 us a test."""
-    wanted = frozenset(names)
-    seen: set[pytest.Collector] = set()
-    for item in items:
-        if any(mark.name in wanted for mark in item.own_markers):
-            return True
-        parent = item.parent
-        while parent is not None and parent not in seen:
-            seen.add(parent)
-            if any(mark.name in wanted for mark in parent.own_markers):
-                return True
-            parent = parent.parent
-    return False
+    if marker is None:
+        return None
+    return TestBudget(size_bytes=_marker_bytes(item.nodeid, marker), source="@pytest.mark.amm_budget")
 
 
 def _marker_bytes(nodeid: str, marker: pytest.Mark) -> int:

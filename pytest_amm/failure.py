@@ -8,7 +8,7 @@ import pytest
 from _pytest._code.code import TerminalRepr  # what ExceptionInfo.getrepr returns; pytest exports no name for it
 
 from amm_exporter.units import MIB, format_size
-from pytest_amm.budget import Breach
+from pytest_amm.breach import Breach
 from pytest_amm.records import Phase
 
 SECTION = "memory over budget"

@@ -6,30 +6,29 @@ inside pytest's own code would end the session. What the watchdog does is in `wa
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 import sys
 import threading
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from _pytest import fixtures as pytest_fixtures
 from _pytest import python as pytest_python
 
-from amm_exporter.units import format_ratio, format_size
+from amm_exporter.units import format_size
 from pytest_amm import limits
-from pytest_amm.board import RUNG_LIMIT, Board, Seen, Stop
+from pytest_amm.board import RUNG_LIMIT, SIGNAL, Board, Stop
+from pytest_amm.evidence import Evidence, mappings, stacks
 from pytest_amm.failure import OverBudget
 from pytest_amm.meter import Meter
+from pytest_amm.refusals import Refusals
 from pytest_amm.threads import TestThreads
+from pytest_amm.watch import Watch, Watched
 
-if sys.platform != "win32":
-    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-
-SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
-"""A real-time signal: SIGUSR1, SIGALRM and their like belong to the tests."""
 _ENDING_SECONDS = 2.0
 """How long a thread of a stopped test may take to end before the next test starts."""
 
@@ -44,19 +43,8 @@ _USER_CODE = frozenset(
 )
 
 
-class Watched(NamedTuple):
-    """What the watchdog saw and did in one phase; None where it had nothing to see or to do.
-
-    `reaped_bytes` is the peak of a child that has ended, as the kernel tells its parent; 0 when none beat earlier ones.
-    """
-
-    seen: Seen | None
-    stop: Stop | None
-    reaped_bytes: int = 0
-
-
-class Guard:
-    """Arms and disarms one process. Made in the main thread; `close` undoes the handler and the limits."""
+class Guard(Watch):
+    """A watch that can stop the test. Made in the main thread; `close` undoes the handler and the limits."""
 
     def __init__(
         self,
@@ -66,68 +54,61 @@ class Guard:
         *,
         budget_bytes: int | None = None,
         hard: bool = False,
+        traces: bool = True,
         stops: bool = True,
     ) -> None:
-        self._board = board
-        self._slot = slot
-        self.meter = meter
-        self._pid = os.getpid()
-        self._generation = 0
-        self._test_number = 0
-        self._base_bytes = 0
-        self._limit_bytes = 0
+        """`traces`: count refused allocations also where that slows Python code (before 3.12)."""
+        super().__init__(board, slot, meter)
         self._raises = 0
         self._refused = 0
-        self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
+        self._mapped: list[Evidence] | None = None
+        self._testifies = False
         self._item_code: CodeType | None = None
         self._threads = TestThreads()
         self._evidence = os.memfd_create("amm-evidence") if hasattr(os, "memfd_create") else -1
         self._limits = limits.Limits(budget_bytes if stops else None, hard=hard and stops)
+        counts = self._limits.hard and (traces or sys.version_info >= (3, 12))
+        self._refusals = Refusals() if counts else None
         self._previous = self._listen()
         board.write_answer(slot, 0, 0, self._evidence)
-        self._write()
-
-    @classmethod
-    def of_outer_run(cls) -> Guard | None:
-        """The guard of a pytest run in this process that started the present one, known by the handler it left."""
-        owner = getattr(signal.getsignal(SIGNAL), "__self__", None) if sys.platform.startswith("linux") else None
-        return owner if isinstance(owner, cls) else None
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
-        """A new test, from here on judged above `base_bytes`."""
-        self._test_number += 1
-        self._base_bytes = base_bytes
-        self._limit_bytes = limit_bytes
         self._item_code = None if isinstance(item, pytest.Function) else _runtest_code(item)
         self._threads.begin()
         if self._limits.hard:
             self._limits.tighten(self._board.header().tree_bytes or base_bytes, limit_bytes)
-        self._board.write_name(self._slot, item.nodeid)
+        super().begin(item, base_bytes, limit_bytes)
 
     def arm(self) -> None:
-        self._generation += 1
         self._raises = self._refused = 0
-        self._write()
+        if self._refusals is not None:
+            self._refusals.start()
+        super().arm()
 
-    def disarm(self) -> Watched:
-        """The phase is over. Undoes a lowered limit and waits for the threads of a stopped test."""
-        generation = self._generation
-        self._generation += 1
-        self._write()
-        was_seen, was_stopped = self._board.noted(self._slot, generation)
-        seen = self._board.seen(self._slot) if was_seen else None
-        stop = self._board.stop(self._slot) if was_stopped else None
-        reaped_bytes = self._reaped(seen)
-        if stop is not None and stop.rungs:
-            self._settle(stop)
-        return Watched(seen, stop, reaped_bytes)
+    def disarm(self) -> Watched | None:
+        """Undoes a lowered limit and waits for the threads of a stopped test."""
+        if self._refusals is not None:
+            self._refusals.stop()
+        watched = super().disarm()
+        if watched is not None and watched.stop is not None and watched.stop.rungs:
+            self._settle(watched.stop)
+        return watched
 
-    def evidence(self) -> str:
-        """The stacks that faulthandler took at the last signal."""
+    def evidence(self) -> list[Evidence]:
+        found, own = super().evidence(), [*stacks(self._dump()), *(self._mapped or ())]
+        self._mapped = None
+        if any(each.label == "mapped" for each in found):  # the watchdog took both, while C code held on
+            return found
+        return found + own
+
+    def _dump(self) -> str:
+        """The stacks that faulthandler took at each signal since the last dump."""
         if self._evidence < 0:
             return ""
-        size = os.lseek(self._evidence, 0, os.SEEK_END)
-        return os.pread(self._evidence, 8192, max(0, size - 8192)).decode("utf-8", "replace")
+        raw = os.pread(self._evidence, 1 << 16, 0)
+        os.ftruncate(self._evidence, 0)
+        os.lseek(self._evidence, 0, os.SEEK_SET)
+        return raw.decode("utf-8", "replace")
 
     def end(self) -> None:
         """The test is over: a limit that was set for it is undone."""
@@ -135,25 +116,17 @@ class Guard:
             self._limits.loosen()
 
     @property
-    def refuses_bytes(self) -> int | None:
-        """The growth that a limit set beforehand allows the present test; None where none is set."""
+    def refuses_bytes(self) -> int | None:  # type: ignore[override]  # read-only here
         return self._limits.allowed_bytes
 
     @property
-    def host_level(self) -> int:
-        """0 fine, 1 warn and clean up, 2 end the run."""
-        return self._board.host_level()
-
-    @property
-    def host_words(self) -> str:
-        header = self._board.header()
-        return (
-            f"{format_ratio(header.host_ppm / 1e6)} of the memory of this machine or container in use, "
-            f"every task stood still for memory {format_ratio(header.stall_ppm / 1e6)} of the last 10 s"
-        )
+    def refused_at(self) -> str:  # type: ignore[override]  # read-only here
+        return self._refusals.where if self._refusals is not None else ""
 
     def close(self) -> None:
         self._limits.close()
+        if self._refusals is not None:
+            self._refusals.close()
         if self._previous is not None:
             faulthandler.unregister(SIGNAL)
             signal.signal(SIGNAL, self._previous)
@@ -171,27 +144,12 @@ class Guard:
         faulthandler.register(SIGNAL, file=self._evidence, all_threads=True, chain=True)
         return previous if previous is not None else signal.SIG_DFL
 
-    def _reaped(self, seen: Seen | None) -> int:
-        """The kernel keeps the largest peak of all children that were waited for (getrusage(2), RUSAGE_CHILDREN).
-
-        A child inherits its parent's mark at exec, so only a value above the parent's own says anything.
-        """
-        most_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024
-        if most_bytes <= self._reaped_bytes:
-            return 0
-        self._reaped_bytes = most_bytes
-        if most_bytes <= self.meter.session_peak_bytes or most_bytes <= getrusage(RUSAGE_SELF).ru_maxrss * 1024:
-            return 0
-        return most_bytes - (seen.inherited_bytes if seen else 0)
-
-    def _write(self) -> None:
-        owner = (self._pid, self._generation, self._base_bytes, self._limit_bytes, self._test_number)
-        self._board.write_owner(self._slot, owner)
-
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
         __tracebackhide__ = True  # pytest then shows the line of the test that was interrupted
         stop = self._board.stop(self._slot)
         if not self._generation & 1 or stop.generation != self._generation or not self._in_user_code(frame):
+            return
+        if self._testifies:  # the exception is on its way
             return
         if stop.rungs & RUNG_LIMIT and isinstance(sys.exc_info()[1], MemoryError) and self._refused < 3:
             self._refused += 1  # a MemoryError is on its way already: a second exception would hit its `finally` blocks
@@ -199,7 +157,16 @@ class Guard:
         self._raises += 1
         self._board.write_answer(self._slot, self._generation, self._raises, self._evidence)
         self._threads.interrupt()
+        self._testify()
         raise OverBudget(stopped_text(stop))
+
+    def _testify(self) -> None:
+        """What the process has, while it still has it."""
+        if self._mapped is None:
+            self._testifies = True
+            with contextlib.suppress(MemoryError):  # the address space may be limited already
+                self._mapped = mappings(self._pid)
+            self._testifies = False
 
     def _in_user_code(self, frame: FrameType | None) -> bool:
         while frame is not None:

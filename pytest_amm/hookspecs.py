@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_amm.budget import Breach
+    from pytest_amm.breach import Breach
     from pytest_amm.records import Phase
 
 

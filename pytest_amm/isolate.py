@@ -19,7 +19,8 @@ from _pytest.runner import runtestprotocol
 
 from pytest_amm import failure
 from pytest_amm.board import Board
-from pytest_amm.measure import RECORD_ATTRIBUTE, breach_of
+from pytest_amm.breach import breach_of
+from pytest_amm.measure import RECORD_ATTRIBUTE
 from pytest_amm.records import killed_record, packed
 
 MARKER = "amm_isolate"

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_amm.board import Board
-from pytest_amm.guard import SIGNAL
+from pytest_amm.board import SIGNAL, Board
 from pytest_amm.settings import Settings
 
 CEILING_RATIO = 1.45

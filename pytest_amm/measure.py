@@ -6,21 +6,24 @@ reports as plain data; `report` collects it there, also from the workers of xdis
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_amm import failure
-from pytest_amm.board import RUNG_CHILD, RUNG_LIMIT, RUNG_SIGNAL, Stop
-from pytest_amm.budget import Breach, TestBudget, budget_of, judge
-from pytest_amm.giveback import give_back
-from pytest_amm.guard import Guard
-from pytest_amm.leakgate import DECISION
+from pytest_amm.budget import Budgets, TestBudget
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, Record, pack, unpack
+from pytest_amm.records import Phase, pack
 from pytest_amm.settings import Settings
+from pytest_amm.slack import FreeHeap
+
+if TYPE_CHECKING:
+    from pytest_amm.board import Stop
+    from pytest_amm.breach import Breach
+    from pytest_amm.records import Record
+    from pytest_amm.watch import Watch, Watched
 
 RECORD_ATTRIBUTE = "amm_record"
 """Where the teardown report of a test carries its record, as plain data."""
@@ -36,59 +39,64 @@ class TestMeasure:
     """What is known of one test while it runs."""
 
     __test__ = False
-    __slots__ = ("breach", "budget", "outcome", "phases", "refuses", "start_seconds", "started", "stop")
+    __slots__ = (
+        "breach", "budget", "outcome", "peak_bytes", "phases", "refused_at", "refuses", "slack_bytes", "start_bytes",
+        "start_seconds", "started", "stop",
+    )  # fmt: skip
 
-    def __init__(self, budget: TestBudget | None, start_seconds: float) -> None:
+    def __init__(self, budget: TestBudget | None, start_bytes: int, slack_bytes: int | None, start_seconds: float):
         self.budget = budget
         self.phases: list[Phase] = []
         self.breach: Breach | None = None
         self.stop: Stop | None = None
         self.refuses: int | None = None
+        self.refused_at = ""
         self.outcome = "passed"
+        self.start_bytes = start_bytes
+        self.peak_bytes = 0
+        self.slack_bytes = slack_bytes
         self.start_seconds = start_seconds
         self.started = time.perf_counter()
 
-    @property
-    def start_bytes(self) -> int:
-        return self.phases[0].start_bytes
-
 
 class Measurer:
-    """The hooks around each phase of each test."""
+    """The hooks around each phase of each test. They run thrice a test: what is rare is in functions of its own."""
 
-    def __init__(
-        self, settings: Settings, meter: Meter, *, guard: Guard | None = None, worker: str = "", session_started: float
-    ) -> None:
+    decision_key: pytest.StashKey[str] | None = None
+    """Where the leak gate leaves its decision on a test, where there is a gate."""
+
+    def __init__(self, settings: Settings, meter: Meter, *, worker: str = "", session_started: float) -> None:
         self._settings = settings
+        self._session_limit_bytes = settings.budget_bytes or sys.maxsize
         self._meter = meter
-        self._guard = guard
+        self._free_heap = FreeHeap()
+        self._watch: Watch | None = None
         self._worker = worker
         self._session_started = session_started
         self._sample_hook: Any = None
+        self._junit = False
         self._cleaned = 0.0
-        self._budgets: dict[str, TestBudget | None] = {}
+        self._budgets = Budgets(settings.test_budget_bytes, settings.directories)
         self._current: TestMeasure | None = None
 
     @property
     def exact(self) -> bool:
         return self._meter.exact
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Read every budget before the first test runs: a wrong marker is found in a second, not after an hour."""
-        settings = self._settings
-        for item in items:
-            self._budgets[item.nodeid] = budget_of(item, settings.test_budget_bytes, settings.directories)
+    def use(self, watch: Watch) -> None:
+        """From here on with this watch or guard; in a forked child its own instead of its parent's."""
+        self._watch = watch
+
+    def collected(self, config: pytest.Config, items: list[pytest.Item], *, marked: bool) -> None:
+        """What the tests are to be held against; `marked` is whether any has a budget of its own."""
+        self._budgets.read(items, marked=marked)
+        hook = config.hook.pytest_amm_sample
+        self._sample_hook = hook if hook.get_hookimpls() else None
+        self._junit = bool(config.getoption("xmlpath", None))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        budget = self._budgets.get(item.nodeid)
-        measure = self._current = TestMeasure(budget, time.time() - self._session_started)
-        start_bytes = self._meter.start()
-        if self._guard:
-            self._guard.begin(item, start_bytes, budget.size_bytes if budget else 0)
-            measure.refuses = self._guard.refuses_bytes
-            self._guard.arm()
+        self._begin(item)
         try:
             return (yield)
         finally:
@@ -97,8 +105,8 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         self._meter.go_on()
-        if self._guard:
-            self._guard.arm()
+        if self._watch is not None:
+            self._watch.arm()
         try:
             return (yield)
         finally:
@@ -107,17 +115,17 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         self._meter.go_on()
-        if self._guard:
-            self._guard.arm()
+        if self._watch is not None:
+            self._watch.arm()
         try:
             return (yield)
         finally:
             self._finish(item, "teardown")
-            if self._guard:
-                self._guard.end()
-                level = self._guard.host_level
+            if self._watch is not None:
+                self._watch.end()
+                level = self._watch.host_level
                 if level:
-                    self._relieve(item, level)
+                    self._relieve(item, level, self._watch.host_words)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -127,88 +135,89 @@ class Measurer:
         measure = self._current
         if measure is None:
             return report
-        if measure.breach is None and measure.refuses is not None and call.excinfo and report.when:
-            measure.breach = self._refused(measure, call.excinfo.value, report.when)
-        breach = measure.breach
-        if breach is not None and breach.phase == report.when:
-            self._tell(report, item, measure, breach)
-        if report.failed and (breach is not None or self._holds_much(measure)):
-            give_back(item.config, call.excinfo.value if call.excinfo else None)
+        if report.outcome != "passed" or measure.breach is not None:
+            self._tell_more(report, item, call, measure)
         if report.when == "call" and "benchmark" in getattr(item, "funcargs", ()):
             _note_benchmark(item, measure)
-        if report.outcome != "passed" and measure.outcome != "failed":
-            measure.outcome = report.outcome
         if report.when == "teardown":
-            packed = self._pack(item, measure)
-            setattr(report, RECORD_ATTRIBUTE, packed)
-            if item.config.getoption("xmlpath", None):
-                report.user_properties += junit_properties(unpack(packed))
             self._current = None
-        return report
+            setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
+            if self._junit:
+                from pytest_amm.records import unpack
 
-    def use(self, guard: Guard) -> None:
-        """In a forked child: its own guard instead of its parent's."""
-        self._guard = guard
+                report.user_properties += junit_properties(unpack(getattr(report, RECORD_ATTRIBUTE)))
+        return report
 
     def pytest_unconfigure(self) -> None:
         self._meter.close()
-        if self._guard:
-            self._guard.close()
+        if self._watch is not None:
+            self._watch.close()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        hook = session.config.hook
-        self._sample_hook = hook.pytest_amm_sample if hook.pytest_amm_sample.get_hookimpls() else None
+    def _begin(self, item: pytest.Item) -> None:
+        budget = self._budgets.of(item.nodeid)
+        start_bytes = self._meter.start()
+        slack_bytes = self._free_heap.read_bytes(start_bytes)
+        measure = TestMeasure(budget, start_bytes, slack_bytes, time.time() - self._session_started)
+        self._current = measure
+        if self._watch is not None:
+            self._watch.begin(item, start_bytes, budget.size_bytes if budget else 0)
+            measure.refuses = self._watch.refuses_bytes
+            self._watch.arm()
 
     def _finish(self, item: pytest.Item, name: str) -> None:
         measure = self._current
         if measure is None:
             return
-        seen, stop, reaped_bytes = self._guard.disarm() if self._guard else (None, None, 0)
+        watched = self._watch.disarm() if self._watch is not None else None
         start_bytes, peak_bytes, end_bytes = self._meter.stop()
         tree_bytes, children_bytes = peak_bytes, 0
-        if seen is not None:
-            tree_bytes, children_bytes = max(peak_bytes, seen.tree_peak_bytes), seen.children_peak_bytes
-        if reaped_bytes > children_bytes:  # it had its peak and ended between two looks
-            tree_bytes, children_bytes = max(tree_bytes, start_bytes + reaped_bytes), reaped_bytes
+        if watched is not None:
+            tree_bytes, children_bytes = _with_children(start_bytes, peak_bytes, watched)
         phase = Phase(name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
         measure.phases.append(phase)
+        if tree_bytes > measure.peak_bytes:
+            measure.peak_bytes = tree_bytes
         if self._sample_hook is not None:
             self._sample_hook(item=item, phase=phase)
-        if stop is not None:
-            measure.stop = stop
-            source = measure.budget.source if measure.budget else ""
-            measure.breach = breach_of(stop, phase=name, source=source, least_bytes=phase.tree_peak_bytes)
-        elif measure.breach is None and (self._settings.budget_bytes is not None or measure.budget is not None):
-            measure.breach = judge(
-                phase=name,
-                tree_peak_bytes=phase.tree_peak_bytes,
-                growth_bytes=phase.tree_peak_bytes - measure.start_bytes,
-                session_budget_bytes=self._settings.budget_bytes,
-                test_budget=measure.budget,
-            )
+        if watched is not None and watched.stop is not None:
+            self._stopped(measure, watched.stop, phase)
+        elif measure.breach is not None:
+            return
+        elif measure.refuses is not None and self._watch is not None and self._watch.refused_at:
+            measure.breach = self._refused(measure, measure.refuses, name)
+            measure.refused_at = self._watch.refused_at
+        elif tree_bytes > self._session_limit_bytes or (
+            measure.budget is not None and tree_bytes - measure.start_bytes > measure.budget.size_bytes
+        ):
+            self._judge(measure, phase)
 
-    def _relieve(self, item: pytest.Item, level: int) -> None:
-        """The machine is short of memory: clean up; from the second level on end the run in order."""
-        if time.monotonic() - self._cleaned > _CLEAN_UP_SECONDS:
-            self._cleaned = time.monotonic()
-            give_back(item.config, None)
-        if level >= 2 and self._guard and not item.session.shouldstop:
-            item.session.shouldstop = f"amm: emergency stop: {self._guard.host_words}"
+    def _judge(self, measure: TestMeasure, phase: Phase) -> None:
+        from pytest_amm.breach import judge
 
-    def _holds_much(self, measure: TestMeasure) -> bool:
-        """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
-        return bool(measure.phases) and measure.phases[-1].end_bytes - measure.start_bytes > _HELD_BYTES
+        measure.breach = judge(
+            phase=phase.name,
+            tree_peak_bytes=phase.tree_peak_bytes,
+            growth_bytes=phase.tree_peak_bytes - measure.start_bytes,
+            session_budget_bytes=self._settings.budget_bytes,
+            test_budget=measure.budget,
+        )
 
-    def _refused(self, measure: TestMeasure, error: BaseException, phase: str) -> Breach | None:
-        """The breach of a test whose allocation was refused by a limit set beforehand."""
-        if not isinstance(error, MemoryError) or measure.refuses is None:
-            return None
-        own = measure.budget is not None and measure.refuses == measure.budget.size_bytes
+    def _stopped(self, measure: TestMeasure, stop: Stop, phase: Phase) -> None:
+        from pytest_amm.breach import breach_of
+
+        measure.stop = stop
+        source = measure.budget.source if measure.budget else ""
+        measure.breach = breach_of(stop, phase=phase.name, source=source, least_bytes=phase.tree_peak_bytes)
+
+    def _refused(self, measure: TestMeasure, refuses_bytes: int, phase: str) -> Breach:
+        """The breach of a test that asked for more than a limit set beforehand allowed."""
+        from pytest_amm.breach import Breach
+
+        own = measure.budget is not None and refuses_bytes == measure.budget.size_bytes
         session_bytes = self._settings.budget_bytes or 0
         return Breach(
             scope="test" if own else "session",
-            budget_bytes=measure.refuses if own else session_bytes,
+            budget_bytes=refuses_bytes if own else session_bytes,
             peak_bytes=measure.phases[-1].tree_peak_bytes - (measure.start_bytes if own else 0),
             phase=phase,
             source=measure.budget.source if own and measure.budget else "--amm-budget",
@@ -216,10 +225,51 @@ class Measurer:
             refused=True,
         )
 
-    def _tell(self, report: pytest.TestReport, item: pytest.Item, measure: TestMeasure, breach: Breach) -> None:
+    def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
+        """The machine is short of memory: clean up; from the second level on end the run in order."""
+        from pytest_amm.giveback import give_back
+
+        if time.monotonic() - self._cleaned > _CLEAN_UP_SECONDS:
+            self._cleaned = time.monotonic()
+            give_back(item.config, None)
+        if level >= 2 and not item.session.shouldstop:
+            item.session.shouldstop = f"amm: emergency stop: {host_words}"
+
+    def _tell_more(
+        self, report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None], measure: TestMeasure
+    ) -> None:
+        """The report of a phase that did not pass, or that broke a budget."""
+        from pytest_amm.giveback import give_back
+
+        error = call.excinfo.value if call.excinfo else None
+        if measure.breach is None and measure.refuses is not None and report.when and isinstance(error, MemoryError):
+            measure.breach = self._refused(measure, measure.refuses, report.when)
+        breach = measure.breach
+        if breach is not None and breach.phase == report.when:
+            self._tell_breach(report, item, measure, breach)
+        if report.failed and (breach is not None or _holds_much(measure)):
+            give_back(item.config, error)
+        if report.outcome != "passed" and measure.outcome != "failed":
+            measure.outcome = report.outcome
+
+    def _tell_breach(self, report: pytest.TestReport, item: pytest.Item, measure: TestMeasure, breach: Breach) -> None:
+        from pytest_amm import failure
+        from pytest_amm.breach import stop_notes
+        from pytest_amm.evidence import sites
+
         item.config.hook.pytest_amm_breach(item=item, breach=breach)
-        notes = stop_notes(measure.stop) if measure.stop else ()
-        text = failure.explain(breach, measure.phases, nodeid=item.nodeid, exact=self.exact, notes=notes)
+        notes = stop_notes(measure.stop) if measure.stop else []
+        if measure.refused_at:
+            notes.append(f"refused at {measure.refused_at}, whether or not the MemoryError was caught")
+        text = failure.explain(
+            breach,
+            measure.phases,
+            nodeid=item.nodeid,
+            exact=self.exact,
+            slack_bytes=measure.slack_bytes or 0,
+            notes=notes,
+            evidence=[*(self._watch.evidence() if self._watch is not None else ()), *sites()],
+        )
         if self._settings.on_breach == "warn":
             failure.warn(report, text)
         else:
@@ -232,13 +282,32 @@ class Measurer:
             measure.outcome,
             measure.start_seconds,
             time.perf_counter() - measure.started,
-            measure.phases,
             self._worker,
-            (path, (line or 0) + 1),
+            path,
+            (line or 0) + 1,
             measure.breach,
-            measure.budget.size_bytes if measure.budget else None,
-            item.stash.get(DECISION, ""),
+            measure.budget.size_bytes if measure.budget is not None else None,
+            item.stash.get(self.decision_key, "") if self.decision_key is not None else "",
+            measure.slack_bytes,
+            measure.start_bytes,
+            measure.peak_bytes,
+            measure.phases,
         )
+
+
+def _with_children(start_bytes: int, peak_bytes: int, watched: Watched) -> tuple[int, int]:
+    """Peak of the tree and of the children, where the process itself had `peak_bytes`."""
+    tree_bytes, children_bytes = peak_bytes, 0
+    if watched.seen is not None:
+        tree_bytes, children_bytes = max(peak_bytes, watched.seen.tree_peak_bytes), watched.seen.children_peak_bytes
+    if watched.reaped_bytes > children_bytes:  # it had its peak and ended between two looks
+        tree_bytes, children_bytes = max(tree_bytes, start_bytes + watched.reaped_bytes), watched.reaped_bytes
+    return tree_bytes, children_bytes
+
+
+def _holds_much(measure: TestMeasure) -> bool:
+    """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
+    return bool(measure.phases) and measure.phases[-1].end_bytes - measure.start_bytes > _HELD_BYTES
 
 
 def _note_benchmark(item: pytest.Item, measure: TestMeasure) -> None:
@@ -259,34 +328,10 @@ def junit_properties(record: Record) -> list[tuple[str, object]]:
         ("amm_kept_bytes", record.kept_bytes),
     ]
     if record.breach:
-        figures.append(("amm_breach", failure.headline(record.breach)))
+        from pytest_amm.failure import headline
+
+        figures.append(("amm_breach", headline(record.breach)))
     return figures
-
-
-def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0, ended: float | None = None) -> Breach:
-    """The breach that the watchdog acted on. Its last look was before the end: the peak is at least the exact one."""
-    sources = {"session": "--amm-budget", "test": source or "--amm-test-budget", "emergency": "--amm-emergency"}
-    return Breach(
-        scope=stop.scope,
-        budget_bytes=stop.budget_bytes,
-        peak_bytes=max(stop.used_bytes, least_bytes if stop.scope == "session" else 0),
-        phase=phase,
-        source=sources[stop.scope],
-        stopped=True,
-        stop_seconds=round(stop.grew_until_seconds - stop.started_seconds, 4),
-    )
-
-
-def stop_notes(stop: Stop) -> list[str]:
-    """How a test was stopped, in words."""
-    notes = []
-    if stop.rungs & RUNG_CHILD:
-        notes.append(f"its child process {stop.culprit_pid} ({stop.culprit}) had grown most and was killed")
-    if stop.rungs & RUNG_LIMIT:
-        notes.append("C code did not let go, so its address space was limited to what it had")
-    if stop.rungs & RUNG_SIGNAL and not stop.rungs & RUNG_LIMIT:
-        notes.append("it was interrupted at the line above")
-    return notes
 
 
 def packed_record_of(report: Any) -> tuple[Any, ...] | None:

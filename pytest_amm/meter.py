@@ -7,11 +7,12 @@ the watchdog.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
-from amm_exporter.probes.process import HighWaterMark, ProcessProbe
+from amm_exporter.probes.peak import HighWaterMark
 
 try:
     from resource import RUSAGE_SELF, getrusage
@@ -33,6 +34,13 @@ class Mark(Protocol):
     def close(self) -> None: ...
 
 
+class Probe(Protocol):
+    """What tells the resident set of this process."""
+
+    def rss_bytes(self) -> int: ...
+    def close(self) -> None: ...
+
+
 class Span(NamedTuple):
     """One measured stretch: resident bytes at its start, at most, at its end. A tuple: three are made a test."""
 
@@ -42,22 +50,14 @@ class Span(NamedTuple):
 
 
 class Meter:
-    """Measures one stretch after the other; to be used by one thread. `close` gives the file descriptors back.
+    """Measures one stretch after the other; to be used by one thread. `close` gives the file descriptors back."""
 
-    `outer` is the meter of a pytest run in the same process that started this one, as pytester does: a process has one
-    mark, so a reset here first tells the other.
-    """
+    _owners: ClassVar[list[Meter]] = []
+    """Who claimed the mark, the last one last. The process has one mark, as the kernel has it, so there is one list."""
 
-    def __init__(
-        self,
-        *,
-        probe: ProcessProbe | None = None,
-        mark: Mark | None = None,
-        session_peak_bytes: int = 0,
-        outer: Meter | None = None,
-    ) -> None:
-        self._outer = outer
-        self._probe = probe or ProcessProbe()
+    def __init__(self, *, probe: Probe | None = None, mark: Mark | None = None, session_peak_bytes: int = 0) -> None:
+        self._outer: Meter | None = None
+        self._probe = probe or _probe()
         if mark is None:
             kernel = HighWaterMark()
             mark = kernel if kernel.supported else SampledMark(self._probe.rss_bytes)
@@ -66,6 +66,15 @@ class Meter:
         self.session_peak_bytes = session_peak_bytes or mark.read_bytes()
         self._start_bytes = self._end_bytes = 0
         self._folded_bytes = 0
+
+    def claim(self) -> None:
+        """Take the mark over, until `close`: the meter that has it now is told of each reset.
+
+        For a pytest run inside a test of another one, as pytester makes it.
+        """
+        if self._owners:
+            self._outer = self._owners[-1]
+        self._owners.append(self)
 
     def start(self) -> int:
         """A new stretch begins: the mark is reset. Returns the resident bytes now."""
@@ -113,6 +122,8 @@ class Meter:
         return self._probe.rss_bytes()
 
     def close(self) -> None:
+        if self in self._owners:
+            self._owners.remove(self)
         self._mark.close()
         self._probe.close()
 
@@ -127,6 +138,16 @@ class Meter:
             if peak_bytes - start_bytes < _QUIET_BYTES:
                 return peak_bytes
         return self._mark.read_bytes()
+
+
+def _probe() -> Probe:
+    if sys.platform.startswith("linux"):
+        from amm_exporter.probes.resident import Resident
+
+        return Resident()
+    from amm_exporter.probes.process import ProcessProbe
+
+    return ProcessProbe()
 
 
 class SampledMark:

@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_amm import settings
-from pytest_amm.budget import MARKERS, has_marker
+from pytest_amm import options
+from pytest_amm.markers import MARKERS, markers_in_use
 
 if TYPE_CHECKING:
-    from pytest_amm.leakgate import LeakGate
-    from pytest_amm.measure import Measurer
+    from pytest_amm.start import Parts
     from pytest_amm.toolkit import Toolkit
 
-SETTINGS = pytest.StashKey[settings.Settings]()
-STARTED = pytest.StashKey[bool]()
+PARTS: pytest.StashKey[Parts | None] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    settings.add_options(parser)
+    options.add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -39,23 +37,27 @@ def amm(request: pytest.FixtureRequest) -> Toolkit:
 def pytest_configure(config: pytest.Config) -> None:
     for text in MARKERS.values():
         config.addinivalue_line("markers", text)
-    asked = settings.asked(config)
-    values = config.stash[SETTINGS] = settings.read(asked)
-    config.stash[STARTED] = False
-    if values.active:
-        _start(config, values)
+    config.stash[PARTS] = None
+    asked = options.asked(config)
+    if asked:
+        from pytest_amm.settings import read
+
+        settings = read(asked)
+        if settings.active:
+            from pytest_amm.start import start
+
+            config.stash[PARTS] = start(config, settings)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A marker holds without any option: a limit that is silently ignored would be none."""
-    if not config.stash[STARTED] and has_marker(items, MARKERS):
-        for plugin in _start(config, config.stash[SETTINGS]):
-            plugin.pytest_collection_modifyitems(items)  # registered during this hook, it is not called by it any more
+    used = markers_in_use(items)
+    parts = config.stash[PARTS]
+    if used and parts is None:
+        from pytest_amm.settings import read
+        from pytest_amm.start import start
 
-
-def _start(config: pytest.Config, values: settings.Settings) -> tuple[Measurer, LeakGate]:
-    from pytest_amm.start import start
-
-    config.stash[STARTED] = True
-    return start(config, values)
+        parts = config.stash[PARTS] = start(config, read(options.asked(config)))
+    if parts is not None:
+        parts.collected(items, used)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_amm.budget import Breach
+if TYPE_CHECKING:
+    from pytest_amm.breach import Breach
 
 PHASES = ("setup", "call", "teardown")
 
@@ -30,7 +33,7 @@ class Phase(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One test. `kept_bytes` is what stayed resident after its teardown; `slack_bytes` the free heap that was resident
-    when it started, which it could use again without growing."""
+    when it started, which it could use again without growing, or None where malloc does not tell."""
 
     nodeid: str
     outcome: str
@@ -38,7 +41,7 @@ class Record:
     seconds: float
     phases: tuple[Phase, ...]
     worker: str = ""
-    slack_bytes: int = 0
+    slack_bytes: int | None = None
     location: tuple[str, int] = ("", 0)
     breach: Breach | None = None
     budget_bytes: int | None = None
@@ -104,6 +107,8 @@ def to_data(record: Record) -> dict[str, Any]:
 
 def from_data(data: Mapping[str, Any]) -> Record:
     """The record of `to_data`. Raises KeyError or TypeError for anything else."""
+    from pytest_amm.breach import Breach
+
     breach = data.get("breach")
     return Record(
         nodeid=data["nodeid"],
@@ -112,7 +117,7 @@ def from_data(data: Mapping[str, Any]) -> Record:
         seconds=data["seconds"],
         worker=data.get("worker", ""),
         location=(data.get("file", ""), data.get("line", 0)),
-        slack_bytes=data.get("slack_bytes", 0),
+        slack_bytes=data.get("slack_bytes"),
         budget_bytes=data.get("budget_bytes"),
         leak=data.get("leak", ""),
         phases=tuple(Phase(**phase) for phase in data["phases"]),
@@ -125,21 +130,29 @@ def pack(
     outcome: str,
     start_seconds: float,
     seconds: float,
-    phases: Sequence[Phase],
     worker: str,
-    location: tuple[str, int],
+    path: str,
+    line: int,
     breach: Breach | None,
     budget_bytes: int | None,
     leak: str,
+    slack_bytes: int | None,
+    start_bytes: int,
+    peak_bytes: int,
+    phases: Iterable[Phase],
 ) -> tuple[Any, ...]:
-    """A record of tuples, numbers and strings alone: what xdist carries from a worker to the controller.
+    """A record of numbers and strings in two flat tuples: what xdist carries from a worker to the controller.
 
-    One is made for each test and few are read, so it is no Record yet, which takes ten times as long to make; and of
-    plain tuples, which the collector stops to track (a named tuple it walks at every full collection).
+    One is made for each test and few are read, so it is no Record yet, which takes ten times as long to make; and flat,
+    since such a tuple the collector stops to track (a named tuple it walks at every full collection).
     """
-    plain = tuple([tuple(phase) for phase in phases])
     carried = tuple(asdict(breach).items()) if breach is not None else None
-    return (nodeid, outcome, start_seconds, seconds, plain, worker, location, carried, budget_bytes, leak)
+    growth_bytes = max(0, peak_bytes - start_bytes)
+    flat = tuple(chain.from_iterable(phases))
+    return (
+        nodeid, outcome, start_seconds, seconds, worker, path, line, carried, budget_bytes, leak, slack_bytes,
+        growth_bytes, peak_bytes, flat,
+    )  # fmt: skip
 
 
 def packed(record: Record) -> tuple[Any, ...]:
@@ -149,49 +162,59 @@ def packed(record: Record) -> tuple[Any, ...]:
         record.outcome,
         record.start_seconds,
         record.seconds,
-        record.phases,
         record.worker,
-        record.location,
+        *record.location,
         record.breach,
         record.budget_bytes,
         record.leak,
+        record.slack_bytes,
+        record.start_bytes,
+        record.peak_bytes,
+        record.phases,
     )
+
+
+_BREACH, _LEAK, _GROWTH, _PEAK = 7, 9, 11, 12
+"""Where they stand in a packed record."""
 
 
 def to_tell(packed_records: Sequence[Sequence[Any]], top_count: int) -> list[Record]:
     """The records that a summary of the run speaks of: breaches, leak decisions, the highest, the `top_count` that grew
     most. The others stay packed."""
     chosen = {index for index, values in enumerate(packed_records) if values[_BREACH] or values[_LEAK]}
-    order = range(len(packed_records))
-    chosen.update(heapq.nlargest(top_count, order, key=lambda index: _growth_and_peak(packed_records[index])))
-    chosen.update(heapq.nlargest(1, order, key=lambda index: _growth_and_peak(packed_records[index])[1]))
+    heaviest = heapq.nlargest(top_count, enumerate(packed_records), key=lambda each: (each[1][_GROWTH], each[1][_PEAK]))
+    chosen.update(index for index, _ in heaviest)
+    if packed_records:
+        peaks = list(map(itemgetter(_PEAK), packed_records))
+        chosen.add(peaks.index(max(peaks)))
     return [unpack(packed_records[index]) for index in sorted(chosen)]
-
-
-def _growth_and_peak(values: Sequence[Any]) -> tuple[int, int]:
-    phases = values[_PHASES]
-    peak_bytes = max((phase[_TREE_PEAK] for phase in phases), default=0)
-    return (max(0, peak_bytes - phases[0][_START]) if phases else 0), peak_bytes
-
-
-_PHASES, _BREACH, _LEAK = 4, 7, 9
-"""Where they stand in a packed record."""
-_START, _TREE_PEAK = 1, 4
-"""Where they stand in a phase."""
 
 
 def unpack(values: Sequence[Any]) -> Record:
     """The record of `pack`."""
-    nodeid, outcome, start_seconds, seconds, phases, worker, location, breach, budget_bytes, leak = values
+    (
+        nodeid, outcome, start_seconds, seconds, worker, path, line, carried, budget_bytes, leak, slack_bytes,
+        _, _, flat,
+    ) = values  # fmt: skip
+    width = len(Phase._fields)
     return Record(
         nodeid=nodeid,
         outcome=outcome,
         start_seconds=start_seconds,
         seconds=seconds,
-        phases=tuple(Phase(*phase) for phase in phases),
+        phases=tuple(Phase(*flat[at : at + width]) for at in range(0, len(flat), width)),
         worker=worker,
-        location=tuple(location),
-        breach=Breach(**dict(breach)) if breach else None,
+        slack_bytes=slack_bytes,
+        location=(path, line),
+        breach=_breach(carried),
         budget_bytes=budget_bytes,
         leak=leak,
     )
+
+
+def _breach(carried: Sequence[Any] | None) -> Breach | None:
+    if not carried:
+        return None
+    from pytest_amm.breach import Breach
+
+    return Breach(**dict(carried))

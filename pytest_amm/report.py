@@ -20,9 +20,11 @@ from amm_exporter.units import format_size
 from pytest_amm import failure, terminal
 from pytest_amm.annotations import annotation
 from pytest_amm.board import RUNG_KILL, Board
+from pytest_amm.breach import breach_of
 from pytest_amm.compare import Change, compare, lines, regressions
+from pytest_amm.evidence import from_text
 from pytest_amm.jsonfile import JsonReport, ReportError, load, summary
-from pytest_amm.measure import breach_of, packed_record_of
+from pytest_amm.measure import packed_record_of
 from pytest_amm.page import page
 from pytest_amm.records import killed_record, packed, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
@@ -75,8 +77,9 @@ class Reporter:
             stop = self.board.stop(slot)
             if stop.rungs & RUNG_KILL and self.board.name(slot) == crashitem[:400]:
                 breach = breach_of(stop, phase="call")
-                text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,))
-                report.longrepr = f"{failure.headline(breach)}\n{text}"
+                evidence = from_text(self.board.evidence(slot, stop.generation))
+                text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,), evidence=evidence)
+                report.longrepr = text
                 self._packed.append(packed(killed_record(crashitem, breach)))
 
     @pytest.hookimpl(tryfirst=True)

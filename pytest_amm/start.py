@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_amm import launch
 from pytest_amm.board import Board
-from pytest_amm.export import Export
-from pytest_amm.guard import Guard
-from pytest_amm.isolate import Isolation
-from pytest_amm.leakgate import LeakGate
 from pytest_amm.measure import Measurer
 from pytest_amm.meter import Meter
 from pytest_amm.report import Reporter
 from pytest_amm.settings import Settings
-from pytest_amm.toolkit import Toolkit, host_usage_ratio
+from pytest_amm.watch import Watch
+
+if TYPE_CHECKING:
+    from pytest_amm.guard import Guard
+    from pytest_amm.leakgate import LeakGate
+    from pytest_amm.toolkit import Toolkit
 
 BOARD_INPUT = "amm_board"
 """Under which name the controller of xdist tells a worker where the board is."""
@@ -29,7 +29,7 @@ METER = pytest.StashKey[Meter]()
 BOARD = pytest.StashKey[Board]()
 
 
-def start(config: pytest.Config, settings: Settings) -> tuple[Measurer, LeakGate]:
+def start(config: pytest.Config, settings: Settings) -> Parts:
     """Register what this process needs: a worker of xdist measures, a plain run measures and reports."""
     given: dict[str, Any] = getattr(config, "workerinput", {})
     worker = str(given.get("workerid", ""))
@@ -37,38 +37,92 @@ def start(config: pytest.Config, settings: Settings) -> tuple[Measurer, LeakGate
     if not worker:
         reporter = Reporter(config, settings, journal=_journal(config, settings))
     board = _board(config, settings, given, reporter)
-    slot = launch.slot_of(worker)
-    stops = settings.on_breach == "stop"
-    outer = Guard.of_outer_run()
-    meter = Meter(outer=outer.meter if outer else None)
-    budget_bytes = settings.budget_bytes
-    guard = Guard(board, slot, meter, budget_bytes=budget_bytes, hard=settings.hard, stops=stops) if board else None
-    config.stash[METER] = meter
+    parts = Parts(config, settings, board, worker)
     if board:
         config.stash[BOARD] = board
-    measurer = Measurer(settings, meter, guard=guard, worker=worker, session_started=time.time())
-    config.pluginmanager.register(measurer, "amm-measure")
-    gate = LeakGate(every=settings.leaks)
-    config.pluginmanager.register(gate, "amm-leakgate")
-    if hasattr(os, "fork"):
-        own_slot = slot + launch.ISOLATED_SLOTS
-
-        def prepare_child() -> None:
-            if board:
-                measurer.use(Guard(board, own_slot, meter, budget_bytes=budget_bytes, hard=True, stops=stops))
-
-        isolation = Isolation(board, own_slot, prepare_child, every=settings.isolate)
-        config.pluginmanager.register(isolation, "amm-isolate")
     if reporter:
         reporter.board = board
         config.pluginmanager.register(reporter, "amm-report")
         if settings.export:
+            from pytest_amm.export import Export
+
             config.pluginmanager.register(Export(config, settings.export), "amm-export")
-    return measurer, gate
+    return parts
+
+
+class Parts:
+    """What a process that runs tests has at work. What only a marker asks for is added once tests are collected."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, board: Board | None, worker: str) -> None:
+        self._config = config
+        self._settings = settings
+        self._board = board
+        self._slot = launch.slot_of(worker)
+        self._stops = settings.on_breach == "stop"
+        self._meter = config.stash[METER] = Meter()
+        self._meter.claim()
+        self._measurer = Measurer(settings, self._meter, worker=worker, session_started=time.time())
+        self._guards = False
+        if board:
+            self._measurer.use(Watch(board, self._slot, self._meter))
+            if settings.has_budget or settings.emergency_asked:
+                self._guard()
+        config.pluginmanager.register(self._measurer, "amm-measure")
+        if settings.leaks:
+            self._check_leaks()
+
+    def collected(self, items: list[pytest.Item], markers: frozenset[str]) -> None:
+        """The tests are known, and which markers they carry."""
+        if "amm_budget" in markers:
+            self._guard()
+        if "amm_leak" in markers and not self._settings.leaks:
+            self._check_leaks().pytest_collection_modifyitems(items)  # registered in this hook, it misses the call
+        if (self._settings.isolate or "amm_isolate" in markers) and hasattr(os, "fork"):
+            from pytest_amm.isolate import Isolation
+
+            own_slot = self._slot + launch.ISOLATED_SLOTS
+            isolation = Isolation(self._board, own_slot, self._in_child, every=self._settings.isolate)
+            self._config.pluginmanager.register(isolation, "amm-isolate")
+        self._measurer.collected(self._config, items, marked="amm_budget" in markers)
+
+    def _guard(self) -> None:
+        """Tests can be stopped from here on, where the options say so."""
+        if self._board and self._stops and not self._guards:
+            self._guards = True
+            self._measurer.use(self._new_guard(self._board, self._slot, hard=self._settings.hard))
+
+    def _check_leaks(self) -> LeakGate:
+        from pytest_amm.leakgate import DECISION, LeakGate
+
+        gate = LeakGate(every=self._settings.leaks)
+        self._config.pluginmanager.register(gate, "amm-leakgate")
+        self._measurer.decision_key = DECISION
+        return gate
+
+    def _in_child(self) -> None:
+        """In the forked child of an isolated test: its own guard instead of its parent's."""
+        if self._board:
+            slot = self._slot + launch.ISOLATED_SLOTS
+            self._measurer.use(self._new_guard(self._board, slot, hard=True))
+
+    def _new_guard(self, board: Board, slot: int, *, hard: bool) -> Guard:
+        from pytest_amm.guard import Guard
+
+        return Guard(
+            board,
+            slot,
+            self._meter,
+            budget_bytes=self._settings.budget_bytes,
+            hard=hard,
+            traces=self._settings.hard,
+            stops=self._stops,
+        )
 
 
 def toolkit(config: pytest.Config) -> Toolkit:
     """What the fixture `amm` gives; with no option on it measures by itself."""
+    from pytest_amm.toolkit import Toolkit, host_usage_ratio
+
     if METER not in config.stash:
         meter = config.stash[METER] = Meter()
         config.add_cleanup(meter.close)
@@ -103,6 +157,8 @@ def _journal(config: pytest.Config, settings: Settings) -> str | None:
     """Where finished tests are written down at once: the JSON report, or a temporary one when JUnit has to be saved."""
     if settings.json_path or not config.getoption("xmlpath", None) or settings.on_breach != "stop":
         return settings.json_path
+    import tempfile
+
     fd, path = tempfile.mkstemp(prefix="amm-", suffix=".json")
     os.close(fd)
     return path

@@ -87,9 +87,13 @@ def preloaded_allocators(proc: Path = PROC) -> tuple[str, ...]:
     return tuple(name for name in PRELOADABLE if any(file.startswith(f"lib{name}") for file in files))
 
 
-class _Mallinfo2(ctypes.Structure):
+class Mallinfo2(ctypes.Structure):
     """struct mallinfo2 of malloc.h (mallinfo(3)): sums over all arenas, in bytes but for the counts."""
 
+    arena: int
+    hblkhd: int
+    uordblks: int
+    fordblks: int
     _fields_ = [
         (name, ctypes.c_size_t)
         for name in (
@@ -98,13 +102,21 @@ class _Mallinfo2(ctypes.Structure):
     ]  # fmt: skip
 
 
-def glibc_reader() -> Callable[[], AllocatorMemory | None] | None:
-    """A function that reads glibc's malloc (2.33 or newer); None on other C libraries."""
+def glibc_mallinfo() -> Callable[[], Mallinfo2] | None:
+    """mallinfo2(3) of glibc 2.33 or newer; None on other C libraries."""
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
     except (AttributeError, OSError, TypeError):
         return None
-    mallinfo2.restype = _Mallinfo2
+    mallinfo2.restype = Mallinfo2
+    return mallinfo2
+
+
+def glibc_reader() -> Callable[[], AllocatorMemory | None] | None:
+    """A function that reads glibc's malloc; None where `glibc_mallinfo` is none."""
+    mallinfo2 = glibc_mallinfo()
+    if mallinfo2 is None:
+        return None
 
     def read() -> AllocatorMemory:
         info = mallinfo2()

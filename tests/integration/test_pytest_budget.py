@@ -291,13 +291,14 @@ def test_unused_it_adds_no_thread_no_descriptor_and_loads_nothing(
         import os, sys, threading
 
         def test_it():
-            heavy = ("psutil", "yaml", "opentelemetry", "prometheus_client", "amm_exporter.policy",
-                     "amm_exporter.probes", "amm_exporter.units", "pytest_amm.measure", "pytest_amm.meter")
+            heavy = ("psutil", "yaml", "opentelemetry", "prometheus_client", "amm_exporter",
+                     "pytest_amm.settings", "pytest_amm.budget", "pytest_amm.measure", "pytest_amm.meter")
             print("LOADED", sorted(set(heavy) & set(sys.modules)))
             print("THREADS", threading.active_count())
             print("OPEN", len(os.listdir("/proc/self/fd")))
         """
     )
+    monkeypatch.delenv("AMM_ON_BREACH")
     with_it = pytester.runpytest_subprocess("-s").stdout.lines
     monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
     without = pytester.runpytest_subprocess("-s").stdout.lines

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_amm.budget import MARKERS
-from pytest_amm.settings import OPTIONS
+from pytest_amm.markers import MARKERS
+from pytest_amm.options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_amm.budget import Breach, DirectoryBudget, TestBudget, judge
+from pytest_amm.breach import Breach, judge
+from pytest_amm.budget import DirectoryBudget, TestBudget
 
 MB = 1 << 20
 

@@ -10,7 +10,8 @@ import pytest
 
 from amm_exporter.errors import AMMError
 from pytest_amm.leakgate import parse_rule
-from pytest_amm.settings import OPTIONS, Option, read
+from pytest_amm.options import OPTIONS, Option
+from pytest_amm.settings import read
 
 PIECES = (
     *("1", "0", "-1", "1.5", "1e9", "nan", "inf", "MB", "GiB", "kb", "%", "85", "off", "stop", "fail", "warn", "true"),

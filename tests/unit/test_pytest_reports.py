@@ -12,7 +12,7 @@ import pytest
 
 from pytest_amm import suggest
 from pytest_amm.annotations import annotation
-from pytest_amm.budget import Breach
+from pytest_amm.breach import Breach
 from pytest_amm.jsonfile import SCHEMA, JsonReport, ReportError, load, summary
 from pytest_amm.page import page
 from pytest_amm.records import Phase, Record, to_data

@@ -10,7 +10,9 @@ from amm_exporter.export.test_results import DESTINATIONS
 from amm_exporter.policy.keys import KEYS, environment_variable
 from amm_exporter.policy.load import PYTEST_VARIABLES
 from pytest_amm.budget import DirectoryBudget
-from pytest_amm.settings import EXPORT_FORMS, OPTIONS, Settings, read
+from pytest_amm.options import OPTIONS
+from pytest_amm.parsers import EXPORT_FORMS
+from pytest_amm.settings import Settings, read
 
 SIZES = "a size such as '512MB', '1.5 GiB' or a whole number of bytes (units: B KB MB GB TB, KiB MiB GiB TiB)"
 RATIOS = "a ratio such as '85%' or 0.85"

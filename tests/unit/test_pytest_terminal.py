@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_amm.budget import Breach
+from pytest_amm.breach import Breach
 from pytest_amm.records import Phase, Record, from_data, packed, to_data, unpack
 from pytest_amm.terminal import bar, section, shorten
 

@@ -1,0 +1,92 @@
+"""A budget that did not hold: judged at the end of a phase, or by what the watchdog did. Pure.
+
+Which budget a test has is in `budget`, the words for people in `failure`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_amm.board import RUNG_CHILD, RUNG_LIMIT, RUNG_SIGNAL, Stop
+
+if TYPE_CHECKING:
+    from pytest_amm.budget import TestBudget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """A budget that did not hold. `scope` is session, test or emergency.
+
+    `peak_bytes` is what is held against `budget_bytes`: for the session the absolute peak of the tree, for a test its
+    growth, for an emergency the memory in use on the machine.
+    """
+
+    scope: str
+    budget_bytes: int
+    peak_bytes: int
+    phase: str
+    source: str
+    stopped: bool = False
+    stop_seconds: float | None = None
+    """From the first look that saw the budget passed to the last that saw memory grow."""
+    refused: bool = False
+    """Whether a limit set beforehand refused an allocation: the peak then stays below the budget."""
+
+    @property
+    def over_bytes(self) -> int:
+        return self.peak_bytes - self.budget_bytes
+
+
+def judge(
+    *,
+    phase: str,
+    tree_peak_bytes: int,
+    growth_bytes: int,
+    session_budget_bytes: int | None,
+    test_budget: TestBudget | None,
+) -> Breach | None:
+    """The breach of one phase, the session's before the test's; None where both hold. Reaching a budget is allowed."""
+    if session_budget_bytes is not None and tree_peak_bytes > session_budget_bytes:
+        return Breach(
+            scope="session",
+            budget_bytes=session_budget_bytes,
+            peak_bytes=tree_peak_bytes,
+            phase=phase,
+            source="--amm-budget",
+        )
+    if test_budget is not None and growth_bytes > test_budget.size_bytes:
+        return Breach(
+            scope="test",
+            budget_bytes=test_budget.size_bytes,
+            peak_bytes=growth_bytes,
+            phase=phase,
+            source=test_budget.source,
+        )
+    return None
+
+
+def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0, ended: float | None = None) -> Breach:
+    """The breach that the watchdog acted on. Its last look was before the end: the peak is at least the exact one."""
+    sources = {"session": "--amm-budget", "test": source or "--amm-test-budget", "emergency": "--amm-emergency"}
+    return Breach(
+        scope=stop.scope,
+        budget_bytes=stop.budget_bytes,
+        peak_bytes=max(stop.used_bytes, least_bytes if stop.scope == "session" else 0),
+        phase=phase,
+        source=sources[stop.scope],
+        stopped=True,
+        stop_seconds=round(stop.grew_until_seconds - stop.started_seconds, 4),
+    )
+
+
+def stop_notes(stop: Stop) -> list[str]:
+    """How a test was stopped, in words."""
+    notes = []
+    if stop.rungs & RUNG_CHILD:
+        notes.append(f"its child process {stop.culprit_pid} ({stop.culprit}) had grown most and was killed")
+    if stop.rungs & RUNG_LIMIT:
+        notes.append("C code did not let go, so its address space was limited to what it had")
+    if stop.rungs & RUNG_SIGNAL and not stop.rungs & RUNG_LIMIT:
+        notes.append("it was interrupted at the line above")
+    return notes

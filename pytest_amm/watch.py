@@ -1,0 +1,115 @@
+"""The side of the watchdog's sight that lies in the tested process: says which test runs, hears what its children took.
+
+Nothing in the process is changed for it, and it costs a few microseconds a test. Stopping tests is in `guard`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from pytest_amm.board import Board, Seen, Stop
+from pytest_amm.meter import Meter
+
+if TYPE_CHECKING:
+    from pytest_amm.evidence import Evidence
+
+if sys.platform != "win32":
+    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+
+class Watched(NamedTuple):
+    """What the watchdog saw and did in one phase; None where it had nothing to see or to do.
+
+    `reaped_bytes` is the peak of a child that has ended, as the kernel tells its parent; 0 when none beat earlier ones.
+    """
+
+    seen: Seen | None
+    stop: Stop | None
+    reaped_bytes: int
+
+
+class Watch:
+    """Arms and disarms one process: a generation of the board is a phase of a test, an odd one is under way."""
+
+    refuses_bytes: int | None = None
+    """The growth that a limit set beforehand allows the present test; None where none is set."""
+    refused_at = ""
+    """Where an allocation was refused in the last phase, also if the MemoryError was caught; empty if none was."""
+
+    def __init__(self, board: Board, slot: int, meter: Meter) -> None:
+        self._board = board
+        self._slot = slot
+        self._meter = meter
+        self._generation = 0
+        self._test_number = 0
+        self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
+        self._pid = os.getpid()
+        board.write_owner(slot, (self._pid, 0, 0, 0, 0))
+
+    def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
+        """A new test, from here on judged above `base_bytes`."""
+        self._test_number += 1
+        owner = (self._pid, self._generation, base_bytes, limit_bytes, self._test_number)
+        self._board.write_owner(self._slot, owner)
+        self._board.write_name(self._slot, item.nodeid)
+
+    def arm(self) -> None:
+        self._generation += 1
+        self._board.write_generation(self._slot, self._generation)
+
+    def disarm(self) -> Watched | None:
+        """The phase is over. None when only the process itself ran in it, as in most."""
+        generation = self._generation
+        self._generation += 1
+        board, slot = self._board, self._slot
+        board.write_generation(slot, self._generation)
+        was_seen, was_stopped = board.noted(slot, generation)
+        reaped_kib = getrusage(RUSAGE_CHILDREN).ru_maxrss
+        if not (was_seen or was_stopped or reaped_kib * 1024 > self._reaped_bytes):
+            return None
+        seen = board.seen(slot) if was_seen else None
+        stop = board.stop(slot) if was_stopped else None
+        return Watched(seen, stop, self._reaped(reaped_kib * 1024, seen))
+
+    def evidence(self) -> list[Evidence]:
+        """What was found out about the phase that is just over."""
+        from pytest_amm.evidence import from_text
+
+        return from_text(self._board.evidence(self._slot, self._generation - 1))
+
+    def end(self) -> None:
+        """The test is over."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+    @property
+    def host_level(self) -> int:
+        """0 fine, 1 warn and clean up, 2 end the run."""
+        return self._board.host_level()
+
+    @property
+    def host_words(self) -> str:
+        from amm_exporter.units import format_ratio
+
+        header = self._board.header()
+        return (
+            f"{format_ratio(header.host_ppm / 1e6)} of the memory of this machine or container in use, "
+            f"every task stood still for memory {format_ratio(header.stall_ppm / 1e6)} of the last 10 s"
+        )
+
+    def _reaped(self, most_bytes: int, seen: Seen | None) -> int:
+        """The kernel keeps the largest peak of all children that were waited for (getrusage(2), RUSAGE_CHILDREN).
+
+        A child inherits its parent's mark at exec, so only a value above the parent's own says anything.
+        """
+        if most_bytes <= self._reaped_bytes:
+            return 0
+        self._reaped_bytes = most_bytes
+        if most_bytes <= self._meter.session_peak_bytes or most_bytes <= getrusage(RUSAGE_SELF).ru_maxrss * 1024:
+            return 0
+        return most_bytes - (seen.inherited_bytes if seen else 0)
