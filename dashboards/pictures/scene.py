@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "fixtures"))
 
-from monitoring import Prometheus, serve
+from monitoring import Prometheus, filled, serve
 from pressured import PROGRAM, Pressured
 
 from amm_exporter.export.dashboards import dashboard_files
@@ -119,8 +119,7 @@ def answers(server: Prometheus, board: dict[str, Any], seconds: float, instance:
     found, now = {}, time.time()
     for panel in board["panels"]:
         for target in panel.get("targets", ()):
-            expr = target["expr"].replace("$__rate_interval", "8s").replace("$__range", f"{seconds:.0f}s")
-            expr = expr.replace("$job", ".+").replace("$instance", instance)
+            expr = filled(target["expr"], rate="8s", whole=f"{seconds:.0f}s", instance=instance)
             result = server.query(expr, now) if target.get("instant") else server.range(expr, seconds, until=now)
             found[f"{panel['id']}/{target['refId']}"] = result
     return found

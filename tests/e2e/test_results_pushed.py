@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ import urllib.parse
 
 import pytest
 from debian_trixie import program
-from monitoring import end, free_port, get, start, wait_until
+from monitoring import end, filled, free_port, get, start, wait_until
 
 from amm_exporter.export.dashboards import dashboard_files
 
@@ -77,8 +76,7 @@ def found(port, how, **parameters):
 @pytest.mark.parametrize(("title", "target"), TARGETS)
 def test_a_panel_shows_the_run(store, title, target):
     """One that tells the last run still does an hour later, when an instant query has long forgotten the samples."""
-    expr = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "7d")
-    expr = re.sub(r"\$(job|instance)", ".+", expr)
+    expr = filled(target["expr"], rate="1m", whole="7d")
     now = time.time()
     if target.get("instant"):
         result = found(store, "query", query=expr, time=now + HOUR)

@@ -1,8 +1,8 @@
 """Builds a promtool unit test from metric names of the table, runs it twice on every promtool at hand.
 
 AMM_PROMTOOLS names further promtools to the installed one, separated by colons; `make long` adds Debian trixie's. Times
-are minutes, and one sample of a series is one minute: `"0.5x10 0.9x5"` is ten minutes at 0.5 and five at 0.9, `_x3` three
-minutes of nothing.
+are minutes, and one sample of a series is one minute: `"0.5x10 0.9x5"` is ten minutes at 0.5 and five at 0.9, `_x3`
+three minutes of nothing.
 """
 
 from __future__ import annotations
