@@ -11,23 +11,22 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from amm_exporter import __version__
 from amm_exporter.units import format_size
-from pytest_amm import failure, terminal
-from pytest_amm.annotations import annotation
+from pytest_amm import terminal
 from pytest_amm.board import RUNG_KILL, Board
-from pytest_amm.breach import breach_of
-from pytest_amm.compare import Change, compare, lines, regressions
 from pytest_amm.evidence import from_text
-from pytest_amm.jsonfile import JsonReport, ReportError, load, summary
 from pytest_amm.measure import packed_record_of
-from pytest_amm.page import page
 from pytest_amm.records import killed_record, packed, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_amm.compare import Change
+    from pytest_amm.jsonfile import JsonReport
 
 _MESSAGE_CHARACTERS = 8000
 """How much of a failure's text the reports keep, from its end."""
@@ -46,8 +45,8 @@ class Reporter:
         self.board: Board | None = None
         self.journal = journal
         self._session = session_facts(settings)
-        self._json = JsonReport(journal, self._session) if journal else None
-        self._bases = _load(settings.compare_paths)
+        self._json = _journal(journal, self._session) if journal else None
+        self._bases = _load(settings.compare_paths) if settings.compare_paths else []
         self._changes: list[Change] | None = None
         self._outside_bytes = 0
 
@@ -73,6 +72,9 @@ class Reporter:
         """A worker of xdist died: if the watchdog killed it, the report of its test says why."""
         if self.board is None:
             return
+        from pytest_amm import failure
+        from pytest_amm.breach import breach_of
+
         for slot in self.board.slots():
             stop = self.board.stop(slot)
             if stop.rungs & RUNG_KILL and self.board.name(slot) == crashitem[:400]:
@@ -90,16 +92,22 @@ class Reporter:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not (settings.json_path or settings.html_path or settings.export or settings.compare_paths):
             return
+        from pytest_amm.jsonfile import summary
+
         tests = [self._data(values) for values in self._packed]
         figures = summary(tests, settings.budget_bytes)
         document: dict[str, Any] = {"session": self._session, "summary": figures, "tests": tests}
         document["timeline"] = self._points()
         session.config.hook.pytest_amm_report(document=document)
         if settings.html_path:
+            from pytest_amm.page import page
+
             Path(settings.html_path).write_text(page(document, document["timeline"]), encoding="utf-8")
         if self._json and settings.json_path:
             self._json.complete(document)
         if self._bases:
+            from pytest_amm.compare import compare, regressions
+
             self._changes = compare(self._bases, tests)
             ratio = settings.fail_growth_ratio
             if ratio is not None and regressions(self._changes, ratio) and session.exitstatus == pytest.ExitCode.OK:
@@ -127,11 +135,15 @@ class Reporter:
                 f"{format_size(self._outside_bytes)}, the budget is {format_size(settings.budget_bytes or 0)}"
             )
         if self._changes is not None:
+            from pytest_amm.compare import lines
+
             names = ", ".join(os.path.basename(path) for path in settings.compare_paths)
             terminalreporter.section(f"memory compared with {names}")
             for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=max(1, settings.top_count)):
                 terminalreporter.write_line(line)
         if os.environ.get("GITHUB_ACTIONS") == "true":
+            from pytest_amm.annotations import annotation
+
             for text in filter(None, map(annotation, records)):
                 terminalreporter.write_line(text)
 
@@ -177,7 +189,15 @@ def session_facts(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _journal(path: str, session: dict[str, Any]) -> JsonReport:
+    from pytest_amm.jsonfile import JsonReport
+
+    return JsonReport(path, session)
+
+
 def _load(paths: Sequence[str]) -> list[dict[str, Any]]:
+    from pytest_amm.jsonfile import ReportError, load
+
     try:
         return [load(path) for path in paths]
     except ReportError as error:

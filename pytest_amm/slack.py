@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from amm_exporter.probes.allocator import Mallinfo2, glibc_mallinfo
+from amm_exporter.probes.mallinfo import Mallinfo2, glibc_mallinfo
 
 _SHARE = 100
 """A reading may cost one part in so many of the time: it takes 1 us, but 15 ms in a heap with a million free chunks."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amm_exporter.errors import ProbeError
+from amm_exporter.probes.mallinfo import glibc_mallinfo
 from amm_exporter.probes.procfs import PROC, read_once
 
 PRELOADABLE = ("jemalloc", "mimalloc", "tcmalloc")
@@ -85,31 +86,6 @@ def preloaded_allocators(proc: Path = PROC) -> tuple[str, ...]:
         return ()
     files = {line.rpartition("/")[2] for line in maps.splitlines() if "/" in line}
     return tuple(name for name in PRELOADABLE if any(file.startswith(f"lib{name}") for file in files))
-
-
-class Mallinfo2(ctypes.Structure):
-    """struct mallinfo2 of malloc.h (mallinfo(3)): sums over all arenas, in bytes but for the counts."""
-
-    arena: int
-    hblkhd: int
-    uordblks: int
-    fordblks: int
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-        )
-    ]  # fmt: skip
-
-
-def glibc_mallinfo() -> Callable[[], Mallinfo2] | None:
-    """mallinfo2(3) of glibc 2.33 or newer; None on other C libraries."""
-    try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except (AttributeError, OSError, TypeError):
-        return None
-    mallinfo2.restype = Mallinfo2
-    return mallinfo2
 
 
 def glibc_reader() -> Callable[[], AllocatorMemory | None] | None:
