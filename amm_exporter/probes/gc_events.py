@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amm_exporter.errors import ProbeError
+from amm_exporter.probes.late_errors import LateErrors
 from amm_exporter.probes.process import ProcessProbe
 from amm_exporter.probes.procfs import PROC
 
@@ -60,6 +61,7 @@ class GcProbe:
         self._pid = os.getpid()
         # one bound method for good: every access to `self._on_gc` makes a new one, equal but costly to look for
         self._callback = self._on_gc
+        self._late_errors = LateErrors(GcProbe._on_gc.__code__)
         self._recorded_count = self._drained_count = 0
         self.freed_bytes = 0
 
@@ -71,11 +73,13 @@ class GcProbe:
         if not self.started:
             self._began = 0.0
             gc.callbacks.append(self._callback)
+            self._late_errors.start()
 
     def stop(self) -> None:
         """Take the callback out again; what was recorded can still be drained."""
         if self.started:
             gc.callbacks.remove(self._callback)
+        self._late_errors.stop()
         self._process.close()
 
     def drain(self) -> list[GcPause]:
