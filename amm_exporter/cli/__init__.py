@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,11 +25,14 @@ COMMANDS = {
     "dashboards": "write the Grafana dashboards",
 }
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+"""What a shell reports of a program that Ctrl-C ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _prepare_output()
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
@@ -37,8 +41,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"amm: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:  # `amm policy | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed at exit
+        _drop_output()
         return 0
+    except OSError as error:  # such as a full disk under standard output
+        _drop_output()
+        print(f"amm: cannot go on: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _prepare_output() -> None:
+    """Neither a closed output (`amm policy >&-`) nor one that lacks a character of ours is a reason to fail."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - until exit, as any standard output
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python does for stderr
+
+
+def _drop_output() -> None:
+    """What is left in the buffer would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     for file in arguments.files:
-        print("\n".join(report(file, read(Path(file)))))
+        evidence = read(Path(file))
+        try:
+            text = "\n".join(report(file, evidence))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # edited, or of another version
+            raise AMMError(f"analyze: {file} is damaged, or no evidence: {type(error).__name__}: {error}") from error
+        print(text)
     return 0
 
 
@@ -72,7 +77,7 @@ def _section(title: str, rows: list[str], source: object) -> Iterator[str]:
 
 def _verdicts(verdicts: dict[str, Any]) -> list[str]:
     return [
-        f"{'LEAKS' if verdict['leaking'] else verdict['kind']:>12}  {series}: {' '.join(verdict['reasons'])}"
+        f"{'LEAKS' if verdict['leaking'] else verdict['kind']:>12}  {series}: {'; '.join(verdict['reasons'])}"
         for series, verdict in verdicts.items()
         if isinstance(verdict, dict)
     ]

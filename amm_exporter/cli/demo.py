@@ -16,15 +16,18 @@ from amm_exporter.cli import options
 from amm_exporter.cli.outside import Watch
 from amm_exporter.cli.workload import Index
 from amm_exporter.control.governor import Governor
+from amm_exporter.errors import UnitError
 from amm_exporter.export.server import PortTakenError
 from amm_exporter.model import RAISED_TIERS, Tier, TierChange
 from amm_exporter.policy import Policy, load_policy
 from amm_exporter.probes.process import ProcessProbe
-from amm_exporter.units import DURATION_FORMS, MIB, format_duration, format_ratio, format_size, parse_duration
+from amm_exporter.units import MIB, format_duration, format_ratio, format_size, parse_duration
 
 ROOM_BYTES = 100 * MIB
 """The demo's limit is this far above what the process uses before the job starts."""
 BAR_WIDTH = 40
+GLYPHS, PLAIN_GLYPHS = ("█", "·", "▲", "▼"), ("#", ".", "^", "v")
+"""Full and empty cells of the bar, and the way a tier changed: for a terminal that shows them, and for any other."""
 COLOURS = {Tier.NORMAL: "32", Tier.MODERATE: "36", Tier.HIGH: "33", Tier.SEVERE: "35", Tier.CRITICAL: "31"}
 PLAN = {
     "cached_files": {"normal": 1000, "high": 40, "severe": 15, "critical": 5},
@@ -44,7 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     watch = _open(arguments)
     watch.attach(policy)
     governor = watch.session.governor
-    screen = Screen(governor, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    screen = Screen(
+        governor,
+        colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        glyphs=GLYPHS if _can_show("".join(GLYPHS), sys.stdout.encoding) else PLAIN_GLYPHS,
+    )
     screen.introduce(watch.url, arguments)
     governor.on_tier(screen.tier_changed)
     index = Index(lambda: int(governor.setting("cached_files")), leak=arguments.leak)
@@ -79,26 +86,35 @@ def _work(governor: Governor, index: Index, screen: Screen, seconds: float) -> N
 def _open(arguments: argparse.Namespace) -> Watch:
     """On the usual port; on any free one if that is taken and none was asked for."""
     try:
-        return Watch(host=arguments.listen, port=arguments.port)
+        return Watch(host=arguments.listen, port=arguments.port, web_config=arguments.web_config)
     except PortTakenError:
         if arguments.port is not None:
             raise
-        return Watch(host=arguments.listen, port=0)
+        return Watch(host=arguments.listen, port=0, web_config=arguments.web_config)
 
 
 def _seconds(text: str) -> float:
     try:
         return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected {DURATION_FORMS}") from error
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _can_show(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Screen:
     """What the demo prints: a line a second, and one whenever the tier changes."""
 
-    def __init__(self, governor: Governor, *, colours: bool) -> None:
+    def __init__(self, governor: Governor, *, colours: bool, glyphs: tuple[str, str, str, str]) -> None:
         self._governor = governor
         self._colours = colours
+        self._full, self._empty, self._up, self._down = glyphs
         self._peak_bytes = 0
 
     def introduce(self, url: str, arguments: argparse.Namespace) -> None:
@@ -106,6 +122,7 @@ class Screen:
         self.say(f"amm demo: {format_duration(arguments.seconds)}, limit {format_size(policy.limit_bytes or 0)}")
         self.say("job:      parses Python's standard library and caches the results" + (", and leaks" * arguments.leak))
         self.say(f"metrics:  {url}")
+        self.say(f"page:     {url.removesuffix('metrics')}")
         starts = zip(RAISED_TIERS, self._governor.enter_ratios, strict=True)
         self.say("tiers:    " + ", ".join(f"{tier.name} from {format_ratio(ratio)}" for tier, ratio in starts))
         self.say(" " * 22 + "memory against the limit; | marks where a tier starts")
@@ -125,7 +142,7 @@ class Screen:
 
     def tier_changed(self, change: TierChange) -> None:
         plan = ", ".join(f"{name} {self._governor.setting(name)}" for name in self._governor.policy.plan)
-        arrow = "▲" if change.tier > change.previous else "▼"
+        arrow = self._up if change.tier > change.previous else self._down
         left, entered = (self._paint(tier.name, tier) for tier in (change.previous, change.tier))
         self.say(f"      {arrow} {left} -> {entered}: plan {plan}")
 
@@ -139,7 +156,14 @@ class Screen:
         self.say(f"peak {format_size(self._peak_bytes)} of {format_size(governor.policy.limit_bytes or 0)}")
         self.say(f"time in tiers: {time_in}; {sum(governor.transitions.values())} changes")
         self.say(f"longest garbage collection: {format_duration(pause)}")
-        self.say(f"AMM's own cost: {format_duration(governor.cpu_seconds)} of CPU for its samples")
+        for verdict in governor.leaks.verdicts().values():
+            self.say(f"growth: {'a leak: ' if verdict.leaking else ''}{'; '.join(verdict.reasons)}")
+        share = governor.cpu_seconds / sum(spent.values())
+        self.say(
+            f"AMM's own cost: {format_duration(governor.cpu_seconds)} of CPU for its samples, {share:.1%} of a core"
+        )
+        if not index.leaked:
+            self.say("the same with a leak that no plan helps: amm demo --leak")
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -148,7 +172,7 @@ class Screen:
         return self._paint(f"{tier.name:<8}", tier)
 
     def _bar(self, ratio: float) -> str:
-        cells = ["█" if position < ratio * BAR_WIDTH else "·" for position in range(BAR_WIDTH)]
+        cells = [self._full if position < ratio * BAR_WIDTH else self._empty for position in range(BAR_WIDTH)]
         for enter in self._governor.enter_ratios:
             cells[min(BAR_WIDTH - 1, int(enter * BAR_WIDTH))] = "|"
         return self._paint("".join(cells), self._governor.tier)

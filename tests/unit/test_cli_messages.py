@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ MESSAGES = [
         "flag --set tiers.moderate: tiers.moderate: got 600 MiB, which is not below tiers.high = 70% (default) under a limit of 100 MiB; the order is moderate < high < severe < critical",
     ),
     ("policy --explian", "policy: unrecognized arguments: --explian; see amm policy --help"),
-    ("demo --seconds 0", f"demo: argument --seconds: got '0'; expected {DURATIONS}; see amm demo --help"),
+    ("demo --seconds 0", f"demo: argument --seconds: got '0'; expected {DURATIONS}, more than zero and at most 100 years; see amm demo --help"),
     ("demo --seconds soon", f"demo: argument --seconds: got 'soon'; expected {DURATIONS}; see amm demo --help"),
 ]
 STATUS = {"no such program on PATH": 127, "it is not executable": 126}
@@ -113,6 +114,45 @@ def test_a_port_that_another_program_has(taken: int, line: str, capsys: pytest.C
         f"amm: port {taken} of localhost is in use by another program; choose another one"
         " (--port, or OTEL_EXPORTER_PROMETHEUS_PORT), or 0 for any that is free\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"verdicts": [1], "types": []}', "AttributeError: 'list' object has no attribute 'items'"),
+        ('{"verdicts": {"rss": {}}, "types": {}}', "KeyError: 'leaking'"),
+        ('{"verdicts": {}, "types": {"grown": [["dict"]]}}', "IndexError: list index out of range"),
+        ('{"verdicts": {}, "types": {}, "sites": [3]}', "TypeError: 'int' object is not subscriptable"),
+    ],
+)
+def test_evidence_that_was_edited(here: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "evidence.json").write_text(text)
+    assert main(["analyze", "evidence.json"]) == 2
+    assert capsys.readouterr() == ("", f"amm: analyze: evidence.json is damaged, or no evidence: {problem}\n")
+
+
+def amm(line: str) -> tuple[int, str, str]:
+    """As a shell runs it, with redirections."""
+    code = "import sys; from amm_exporter.cli import main; sys.exit(main())"
+    command = line.replace("amm ", f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} ")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize("line", ["amm policy --explain >/dev/full", "amm --version >/dev/full"])
+def test_a_full_disk_under_standard_output(line: str) -> None:
+    assert amm(line) == (2, "", "amm: cannot go on: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("line", ["amm policy >&-", "amm --help >&- 2>&-"])
+def test_a_closed_standard_output_is_no_error(line: str) -> None:
+    assert amm(line) == (0, "", "")
+
+
+def test_a_character_that_the_output_lacks_is_escaped() -> None:
+    wanted = 'plan: {"x": {"normal": "\\u00b5"}}'
+    assert wanted in amm("PYTHONIOENCODING=ascii amm policy --set 'plan={x: {normal: µ}}'")[1]
 
 
 def test_a_port_in_the_environment_that_is_none(

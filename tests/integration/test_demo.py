@@ -1,0 +1,52 @@
+"""`amm demo`: a job that shows where to look, moves the tier, and ends by itself."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from programs import AMM, clean_environ, get, line, running
+
+DEMO = (AMM, "demo", "--port", "0", "--seconds")
+
+
+def test_it_tells_where_to_look_and_ends_with_a_summary() -> None:
+    with running([*DEMO, "4"]) as demo:
+        told = [line(demo.stdout) for _ in range(4)]
+        urls = dict(re.findall(r"(metrics|page): +(http://localhost:\d+/\S*)", "\n".join(told)))
+        assert "amm_memory_tier" in get(urls["metrics"])
+        assert "<html" in get(urls["page"])
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert re.fullmatch(
+        r" +\d+s [A-Z]+ +█[█·|]+  +[\d.]+% +[\d.]+ MiB  \d+ cached, \d+% hits", lines[2]
+    )
+    assert re.fullmatch(r"AMM's own cost: [\d.]+ms of CPU for its samples, [\d.]+% of a core", lines[-2])
+    assert lines[-1] == "the same with a leak that no plan helps: amm demo --leak"
+
+
+def test_a_terminal_without_these_characters_gets_plain_ones() -> None:
+    with running([*DEMO, "2"], environ=clean_environ(PYTHONIOENCODING="ascii")) as demo:
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (0, "")
+    assert re.search(r"^ +\d+s [A-Z]+ +#+\.+\|\.\.\.\|", out, re.MULTILINE)
+
+
+def test_with_the_leak_on_the_tier_only_rises() -> None:
+    with running([*DEMO, "12", "--leak"]) as demo:
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (0, "")
+    assert "▲ MODERATE -> HIGH: plan cached_files 40, batch_size 4" in out
+    assert re.search(r", [1-9]\d* leaked$", out, re.MULTILINE)
+    assert "amm demo --leak" not in out.splitlines()[-1]
+
+
+def test_ctrl_c_ends_it_with_the_summary() -> None:
+    with running([*DEMO, "60"]) as demo:
+        assert any("cached" in line(demo.stdout) for _ in range(20))
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=20)
+    assert (demo.returncode, err) == (0, "")
+    assert "stopped by Ctrl-C" in out
+    assert "time in tiers: " in out
