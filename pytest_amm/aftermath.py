@@ -11,7 +11,8 @@ import time
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-from pytest_amm.board import RUNG_KILL, Board
+from pytest_amm.board import RUNG_KILL, Board, Stop
+from pytest_amm.evidence import from_text
 
 _ENDING = b"\n]}\n"
 
@@ -68,7 +69,7 @@ def last_test(board: Board) -> dict[str, Any] | None:
                 "leak": "",
                 "phases": [],
                 "breach": breach if ours else None,
-                "message": _message(stop.scope, stop.used_bytes, stop.budget_bytes) if ours else "killed from outside",
+                "message": _message(board, slot, stop) if ours else "killed from outside",
             }
     return None
 
@@ -121,6 +122,14 @@ def _clean(text: str) -> str:
     return "".join(char if char >= " " or char in "\t\n" else "?" for char in text)
 
 
-def _message(scope: str, used_bytes: int, budget_bytes: int) -> str:
+def _message(board: Board, slot: int, stop: Stop) -> str:
     what = {"session": "the process tree reached", "test": "the test grew by", "emergency": "the machine had in use"}
-    return f"{what[scope]} {used_bytes >> 20} MiB, the budget is {budget_bytes >> 20} MiB, and nothing softer ended it"
+    head = (
+        f"{what[stop.scope]} {stop.used_bytes >> 20} MiB, the budget is {stop.budget_bytes >> 20} MiB, "
+        "and nothing softer ended it"
+    )
+    found = from_text(board.evidence(slot, stop.generation))
+    rows = [
+        f"  {each.label:<8} {f'{each.size_bytes >> 20} MiB ' if each.size_bytes else ''}{each.text}" for each in found
+    ]
+    return "\n".join([head, *rows])

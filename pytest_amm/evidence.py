@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$")
+_MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)\n(?:[A-Z].*\n)*?Rss: +(\d+) kB", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.+)", line (\d+|\?\?\?) in (.+)$')
-_RUNNERS = ("/_pytest/", "/pluggy/", "/pytest_amm/", "/threading.py")
+_RUNNERS = ("/_pytest/", "/pluggy/", "/execnet/", "/pytest_amm/", "/threading.py")
 """Frames below which a stack tells nothing of the test."""
 _THREAD_COUNT, _FRAME_COUNT = 3, 6
+_LEAST_SITE_BYTES = 2 << 20
+"""An allocation site below this is not worth a line: imports leave more than a megabyte in one."""
 
 
 class Evidence(NamedTuple):
-    """One thing that was seen. `label` is stack, mapped, child or site; `size_bytes` is 0 where it has no size."""
+    """One thing that was seen. `label` is stack, mapped, child or held; `size_bytes` is 0 where it has no size."""
 
     label: str
     size_bytes: int
@@ -60,15 +62,27 @@ def mappings(pid: int, count: int = 3) -> list[Evidence]:
         return []
 
 
+def sites(count: int = 3) -> list[Evidence]:
+    """The lines whose memory is still held, where somebody has started tracemalloc (`python -X tracemalloc`)."""
+    import tracemalloc
+
+    if not tracemalloc.is_tracing():
+        return []
+    ours = [tracemalloc.Filter(False, pattern) for pattern in ("*/pytest_amm/*", tracemalloc.__file__, "<frozen *")]
+    largest = tracemalloc.take_snapshot().filter_traces(ours).statistics("lineno")[:count]
+    return [
+        Evidence("held", each.size, f"{each.traceback[0].filename}:{each.traceback[0].lineno} (tracemalloc)")
+        for each in largest
+        if each.size >= _LEAST_SITE_BYTES
+    ]
+
+
 def largest_mappings(raw: bytes, count: int) -> list[Evidence]:
     """Of the text of /proc/<pid>/smaps (proc_pid_smaps(5))."""
     resident: dict[str, list[int]] = {}
-    name = ""
-    for line in raw.splitlines():
-        if line.startswith(b"Rss:"):
-            resident.setdefault(name, []).append(int(line.split()[1]) * 1024)
-        elif match := _MAPPING.match(line):
-            name = os.path.basename(match[1].decode("utf-8", "replace")) or "anonymous memory"
+    for path, kib in _MAPPING.findall(raw):
+        name = os.path.basename(path.decode("utf-8", "replace")) or "anonymous memory"
+        resident.setdefault(name, []).append(int(kib) * 1024)
     largest = sorted(resident.items(), key=lambda item: -sum(item[1]))[:count]
     return [Evidence("mapped", sum(sizes), _mapping_words(name, len(sizes))) for name, sizes in largest if sum(sizes)]
 
@@ -85,7 +99,8 @@ def stacks(dump: str) -> list[Evidence]:
         words = " < ".join(_frames(rest))
         if match and words:
             found.setdefault(match[0], words)
-    return [Evidence("stack", 0, words) for words in list(found.values())[:_THREAD_COUNT]]
+    main_first = list(found.values())[::-1]  # faulthandler begins with the newest thread
+    return [Evidence("stack", 0, words) for words in main_first[:_THREAD_COUNT]]
 
 
 def _frames(block: str) -> list[str]:

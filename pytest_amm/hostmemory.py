@@ -18,13 +18,15 @@ class HostMemory:
         warn_ratio: float,
         stall_ratio: float | None,
         cgroup: dict[str, Any] | None = None,
+        *,
+        proc: str = "/proc",
     ) -> None:
         self._cgroup = cgroup
         self._emergency_ratio = emergency_ratio
         self._warn_ratio = warn_ratio
         self._stall_ratio = stall_ratio
-        self._meminfo = _open("/proc/meminfo")
-        self._pressure = _open("/proc/pressure/memory")
+        self._meminfo = _open(f"{proc}/meminfo")
+        self._pressure = _open(f"{proc}/pressure/memory")
         self.level = 0
         self.used_bytes = 0
         self.total_bytes = 0
