@@ -5,6 +5,7 @@ The deciding is `amm_exporter.control.leak_gate`; this file knows tests: their a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pytest_amm.failure import OverBudget
 
 if TYPE_CHECKING:
     from amm_exporter.control.leak_gate import PerCallVerdict
+    from pytest_amm.suitegrowth import SuiteReader
 
 MARKER = "amm_leak"
 DECISION = pytest.StashKey[str]()
@@ -106,6 +108,14 @@ class LeakGate:
     def __init__(self, *, every: bool) -> None:
         self._every = every
         self._rules: dict[str, LeakRule] = {}
+        self._suite: SuiteReader | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """A whole suite is checked for what no body shows when it is called again: fixtures, unittest, plugins."""
+        if self._every:
+            from pytest_amm.suitegrowth import watch_suite
+
+            self._suite = watch_suite(session.config)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -123,7 +133,8 @@ class LeakGate:
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
         function(**arguments)  # a failure of the body itself is its own, without ours around it
         marked = pyfuncitem.get_closest_marker(MARKER) is not None
-        pyfuncitem.stash[DECISION] = self._check(lambda: function(**arguments), rule, pyfuncitem, marked=marked)
+        with self._suite.aside() if self._suite else contextlib.nullcontext():
+            pyfuncitem.stash[DECISION] = self._check(lambda: function(**arguments), rule, pyfuncitem, marked=marked)
         return True
 
     def _check(self, fn: Callable[[], object], rule: LeakRule, item: pytest.Item, *, marked: bool) -> str:
