@@ -9,6 +9,7 @@ from _pytest._code.code import TerminalRepr  # what ExceptionInfo.getrepr return
 
 from amm_exporter.units import MIB, format_size
 from pytest_amm.breach import Breach
+from pytest_amm.evidence import Evidence
 from pytest_amm.records import Phase
 
 SECTION = "memory over budget"
@@ -41,8 +42,9 @@ def explain(
     exact: bool,
     slack_bytes: int = 0,
     notes: Sequence[str] = (),
+    evidence: Sequence[Evidence] = (),
 ) -> str:
-    """The failure text: budget, peak, over by, where, and what to do next."""
+    """The failure text: budget, peak, over by, where, what was seen of it, and what to do next."""
     rows = [
         ("budget", f"{format_size(breach.budget_bytes)} {_budget_words(breach)}"),
         ("peak", f"{format_size(breach.peak_bytes)} {_peak_words(breach, phases, exact)}"),
@@ -56,6 +58,7 @@ def explain(
             ("slack", f"{format_size(slack_bytes)} of free heap was resident already and could be used as well")
         )
     rows += [("how", note) for note in notes]
+    rows += [(each.label, _evidence_words(each)) for each in evidence]
     rows += [("next", advice) for advice in _advice(breach, phases, nodeid)]
     return "\n".join([headline(breach), *(f"  {label:<8} {text}" for label, text in rows)])
 
@@ -92,11 +95,13 @@ def _budget_words(breach: Breach) -> str:
 
 
 def _peak_words(breach: Breach, phases: Sequence[Phase], exact: bool) -> str:
+    if not phases:
+        return "at the watchdog's last look"
     how = "exact, by the kernel's high-water mark" if exact else "sampled, since this platform has no high-water mark"
     children_bytes = max((phase.children_bytes for phase in phases), default=0)
     if children_bytes:
         how += f"; of it {format_size(children_bytes)} in child processes, sampled"
-    if breach.scope == "test" and phases:
+    if breach.scope == "test":
         return f"of growth, from {format_size(phases[0].start_bytes)} at its start ({how})"
     return f"at one time ({how})"
 
@@ -106,19 +111,23 @@ def _phase_words(phase: Phase) -> str:
     return f"{phase.name} {format_size(phase.tree_peak_bytes)} (+{format_size(max(0, grown_bytes))})"
 
 
+def _evidence_words(each: Evidence) -> str:
+    return f"{format_size(each.size_bytes)} {each.text}" if each.size_bytes else each.text
+
+
 def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
     enough = format_size(-(-breach.peak_bytes * 11 // (10 * MIB)) * MIB).replace(" ", "").replace("iB", "B")
-    if breach.scope == "test" and not breach.refused:
+    if breach.scope == "test" and not breach.stopped:
         return [f'if it needs this much, say so: @pytest.mark.amm_budget("{enough}")']
     if breach.scope == "emergency":
         return ["run fewer workers (pytest -n), or the heaviest tests by themselves"]
     if breach.refused:
-        return ["the line above asked for it; give it more by --amm-budget or the marker, or do without --amm-hard"]
+        return ["the line that asked for it: give it more by --amm-budget or the marker, or do without --amm-hard"]
     start_bytes = phases[0].start_bytes if phases else 0
-    advice = [f"see its own part: pytest '{nodeid}' --amm-peaks"]
+    advice = [f"see {'all that it takes' if breach.stopped else 'its own part'}: pytest '{nodeid}' --amm-peaks"]
     if start_bytes > breach.budget_bytes // 2:
         advice.append(
             f"{format_size(start_bytes)} was in use before it started, kept by imports, fixtures and earlier tests: "
             "the column 'kept' of the memory section shows which"
         )
-    return [*advice, f"if it needs this much: --amm-budget={enough}"]
+    return advice if breach.stopped else [*advice, f"if it needs this much: --amm-budget={enough}"]

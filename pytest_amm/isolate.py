@@ -20,6 +20,7 @@ from _pytest.runner import runtestprotocol
 from pytest_amm import failure
 from pytest_amm.board import Board
 from pytest_amm.breach import breach_of
+from pytest_amm.evidence import from_text
 from pytest_amm.measure import RECORD_ATTRIBUTE
 from pytest_amm.records import killed_record, packed
 
@@ -94,7 +95,8 @@ class Isolation:
             breach = breach_of(stop, phase="call")
             record = killed_record(item.nodeid, breach)
             note = "nothing softer ended it in time, so its process was killed"
-            text = failure.explain(breach, (), nodeid=item.nodeid, exact=True, notes=(note,))
+            evidence = from_text(self._board.evidence(self._slot, stop.generation))
+            text = failure.explain(breach, (), nodeid=item.nodeid, exact=True, notes=(note,), evidence=evidence)
         call = _report(item, "call", "failed", text)
         teardown = _report(item, "teardown", "passed", None)
         if record:

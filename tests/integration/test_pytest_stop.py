@@ -106,6 +106,31 @@ def test_hard_refuses_a_giant_allocation_at_its_line(pytester: pytest.Pytester) 
     assert tests["test_after"]["outcome"] == "passed"
 
 
+@pytest.mark.parametrize("big", ["b'1' * (2000 << 20)", "numpy.ones(2000 << 17)"])
+def test_hard_fails_a_test_that_catches_the_refusal_and_goes_on(pytester: pytest.Pytester, big: str) -> None:
+    code = f"""
+import numpy
+
+def test_it():
+    try:
+        {big}
+    except MemoryError:
+        pass
+
+def test_own_error():
+    with pytest.raises(MemoryError):
+        raise MemoryError("simulated")
+"""
+    tests = report(pytester, code, "--amm-hard")
+    breach = tests["test_it"]["breach"]
+    assert isinstance(breach, dict)
+    assert breach["refused"]
+    assert tests["test_it"]["outcome"] == "failed"
+    assert "refused at " in str(tests["test_it"]["message"])
+    assert tests["test_own_error"]["outcome"] == "passed"
+    assert tests["test_after"]["outcome"] == "passed"
+
+
 def test_an_isolated_giant_costs_its_own_test_only(pytester: pytest.Pytester) -> None:
     code = "@pytest.mark.amm_isolate\ndef test_it():\n    b'1' * (2000 << 20)\n"
     tests = report(pytester, code)
