@@ -1,4 +1,4 @@
-"""`--amm-leaks` across tests, in real runs: what set-up leaves behind, told from warm-up and from the gate's own calls."""
+"""`--amm-leaks` across tests, in real runs: what set-up leaves behind, told from warm-up and the gate's own calls."""
 
 from __future__ import annotations
 
