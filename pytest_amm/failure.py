@@ -78,6 +78,11 @@ def warn(report: pytest.TestReport, text: str) -> None:
     report.sections.append((SECTION, text))
 
 
+def text_of(report: pytest.TestReport) -> str:
+    """The failure as the terminal shows it: a test that failed by itself has its breach in a section."""
+    return "\n".join([report.longreprtext, *(text for title, text in report.sections if title == SECTION)])
+
+
 def _longrepr(text: str) -> TerminalRepr:
     """What pytest makes of `pytest.fail(text, pytrace=False)`, with the first line in the short summary."""
     try:
@@ -125,7 +130,7 @@ def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
         return ["the line that asked for it: give it more by --amm-budget or the marker, or do without --amm-hard"]
     start_bytes = phases[0].start_bytes if phases else 0
     advice = [f"see {'all that it takes' if breach.stopped else 'its own part'}: pytest '{nodeid}' --amm-peaks"]
-    if start_bytes > breach.budget_bytes // 2:
+    if breach.scope == "session" and start_bytes > breach.budget_bytes // 2:
         advice.append(
             f"{format_size(start_bytes)} was in use before it started, kept by imports, fixtures and earlier tests: "
             "the column 'kept' of the memory section shows which"

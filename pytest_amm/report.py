@@ -19,7 +19,6 @@ from amm_exporter import __version__
 from amm_exporter.units import format_size
 from pytest_amm import terminal
 from pytest_amm.board import RUNG_KILL, Board
-from pytest_amm.evidence import from_text
 from pytest_amm.measure import packed_record_of
 from pytest_amm.records import killed_record, packed, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
@@ -53,7 +52,9 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._keeps_messages and report.failed:
-            self._messages[report.nodeid] = report.longreprtext[-_MESSAGE_CHARACTERS:]
+            from pytest_amm import failure
+
+            self._messages[report.nodeid] = failure.text_of(report)[-_MESSAGE_CHARACTERS:]
         if report.when == "teardown":
             values = packed_record_of(report)
             if values is not None:
@@ -74,6 +75,7 @@ class Reporter:
             return
         from pytest_amm import failure
         from pytest_amm.breach import breach_of
+        from pytest_amm.evidence import from_text
 
         for slot in self.board.slots():
             stop = self.board.stop(slot)

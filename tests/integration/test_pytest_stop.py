@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,38 @@ def test_a_runaway_is_stopped_and_the_session_goes_on(pytester: pytest.Pytester,
     kept = tests["test_it"]["kept_bytes"]
     assert isinstance(kept, int)
     assert kept < 8 << 20
+
+
+def test_the_failure_shows_what_the_test_was_doing_and_what_it_had(pytester: pytest.Pytester) -> None:
+    code = """
+def fill():
+    exec(STEPS)
+
+def test_it():
+    fill()
+
+def test_child():
+    subprocess.run([sys.executable, '-c', STEPS])
+"""
+    pytester.makepyfile(test_it=HEAD + code)
+    command = ["-X", "tracemalloc", "-m", "pytest", "--amm-budget=200MB"]
+    result = pytester.run(sys.executable, *command)
+    result.stdout.re_match_lines(
+        [
+            r"  stack    <module> \(<string>:2\) < fill \(test_it.py:\d+\) < test_it \(test_it.py:\d+\)",
+            r"  mapped   1[0-9]{2}[\d.]* MiB anonymous memory, \d+ mappings",
+            r"  held     1[0-9]{2}[\d.]* MiB <string>:2 \(tracemalloc\)",
+            r"  next     see all that it takes: pytest 'test_it.py::test_it' --amm-peaks",
+            r"  child    1[0-9]{2}[\d.]* MiB python[\d.]* \(pid \d+\)",
+        ]
+    )
+
+
+def test_c_code_that_does_not_answer_is_told_by_the_watchdog(pytester: pytest.Pytester) -> None:
+    tests = report(pytester, "def test_it():\n    list(range(50_000_000))\n")
+    message = str(tests["test_it"]["message"])
+    assert "  stack    test_it (test_it.py:" in message
+    assert "  mapped   " in message
 
 
 def test_a_runaway_in_a_fixture_is_an_error_of_its_setup(pytester: pytest.Pytester) -> None:
@@ -174,7 +207,38 @@ def test_a_giant_in_an_xdist_worker_costs_the_worker_only(pytester: pytest.Pytes
     breach = tests["test_it"]["breach"]
     assert isinstance(breach, dict)
     assert breach["peak_bytes"] < 300 << 20
+    assert "  stack    test_it (test_it.py:" in str(tests["test_it"]["message"])
     assert tests["test_after"]["outcome"] == "passed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["exec(STEPS)", "list(range(20_000_000))", "b'1' * (700 << 20)", "x = b'1' * (90 << 20)"],
+    ids=["steps", "C loop", "one giant call", "a little over"],
+)
+def test_a_test_over_its_own_budget_alone_fails_and_never_costs_the_session(
+    pytester: pytest.Pytester, body: str
+) -> None:
+    """A giant call of its own cannot be interrupted: it ends by itself, and the test fails then."""
+    pytester.makepyfile(
+        test_it=HEAD + f"def test_it():\n    {body}\n    time.sleep(5)\n    open('ended', 'w').close()\n" + AFTER
+    )
+    result = pytester.runpytest_subprocess("--amm-test-budget=64MB", "--amm-json=report.json")
+    assert result.ret == 1
+    tests = {test["nodeid"]: test for test in json.loads((pytester.path / "report.json").read_text())["tests"]}
+    breach = tests["test_it.py::test_it"]["breach"]
+    assert breach["scope"] == "test"
+    assert breach["stopped"]
+    assert not (pytester.path / "ended").exists()
+    assert tests["test_it.py::test_after"]["outcome"] == "passed"
+
+
+def test_a_marker_alone_stops_its_test(pytester: pytest.Pytester) -> None:
+    code = "@pytest.mark.amm_budget('32MB')\ndef test_it():\n    exec(STEPS)\n    open('ended', 'w').close()\n"
+    pytester.makepyfile(test_it=HEAD + code + AFTER)
+    result = pytester.runpytest_subprocess()
+    assert result.parseoutcomes() == {"failed": 1, "passed": 1}
+    assert not (pytester.path / "ended").exists()
 
 
 def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: pytest.Pytester) -> None:
@@ -193,29 +257,28 @@ def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: 
     assert "the budget is 200 MiB" in str(failure.get("message"))
 
 
-def test_kill_9_leaves_a_readable_report_and_no_process(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+def test_kill_9_leaves_a_readable_report_and_no_process(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
     pytester.makepyfile(
         test_it="""
-        import subprocess, sys, time
+        import os, subprocess, sys, time
         def test_fine(): pass
         def test_long():
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-            open("pids", "w").write(str(child.pid))
+            open("pids", "w").write(f"{child.pid} {os.getpid()}")
             time.sleep(60)
         """
     )
-    command = [sys.executable, "-m", "pytest", "--amm-budget=2GB", "--amm-json=report.json", "test_it.py"]
+    command = [sys.executable, "-m", "pytest", "--amm-budget=2GB", "--amm-json=report.json", "test_it.py", *workers]
     process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pids = pytester.path / "pids"
-    deadline = time.monotonic() + 20
-    while not (pids.exists() and pids.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
+    wait_until(lambda: pids.exists() and " " in pids.read_text())
+    wait_for_report(pytester.path / "report.json", count=1)
     process.kill()
     process.wait()
     tests = wait_for_report(pytester.path / "report.json", count=2)
     assert [test["outcome"] for test in tests] == ["passed", "killed"]
-    assert not alive(int(pids.read_text()))
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
     assert not watchdogs_of(process.pid)
 
 
@@ -255,6 +318,13 @@ def wait_for_report(path: Path, count: int) -> list[dict[str, object]]:
             return tests
         time.sleep(0.05)
     raise AssertionError(f"no {count} tests in {path.read_text()}")
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
