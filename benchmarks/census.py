@@ -1,8 +1,9 @@
 """How long other threads stand still for a count of objects: `python -m benchmarks.census [--objects N] [--shuffle]`.
 
 A thread looks at the clock without pause; the longest gap it sees while another thread counts is the pause. Beside our
-census: gc.get_objects, which objgraph and muppy build on, and objgraph.growth. `--shuffle` makes the objects lie in
-memory in another order than they were made, as they do in a program that has run for a while.
+census: gc.get_objects, which objgraph and muppy build on, and objgraph.growth; beside our search for what keeps a type
+alive: objgraph's. `--shuffle` makes the objects lie in memory in another order than they were made, as they do in a
+program that has run for a while.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import argparse
 import gc
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import objgraph
 
-from amm_exporter.probes.objects import ObjectProbe
+from amm_exporter.control.chains import chain_to
+from amm_exporter.probes.objects import ObjectProbe, type_name
 
 
 class Row:
@@ -24,6 +27,10 @@ class Row:
 
     def __init__(self, number: int) -> None:
         self.number = number
+
+
+ROW = type_name(Row)
+KEPT: list[object] = []
 
 
 class Gap:
@@ -73,7 +80,7 @@ def main() -> None:
     parser.add_argument("--shuffle", action="store_true")
     options = parser.parse_args()
     gc.disable()
-    kept = make_objects(options.objects, options.shuffle)
+    kept = KEPT[:] = make_objects(options.objects, options.shuffle)
     probe, gap = ObjectProbe(), Gap()
     steps: dict[str, Callable[[], object]] = {
         "nothing": lambda: time.sleep(0.1),
@@ -81,6 +88,8 @@ def main() -> None:
         "census, 1 s": lambda: probe.census(1.0),
         "gc.get_objects": gc.get_objects,
         "objgraph.growth": lambda: objgraph.growth(limit=20),
+        "chain": lambda: chain_to(ROW),
+        "chain, objgraph's": lambda: chain_to(ROW, small_heap_blocks=sys.maxsize),
     }
     print(f"{len(kept):,} objects{', shuffled' if options.shuffle else ''}")
     print(f"{'':24}{'pause, ms':>12}{'CPU, ms':>12}")

@@ -1,29 +1,103 @@
-"""What keeps objects alive: reference chains from a module to an object of a type, found by objgraph."""
+"""What keeps objects alive: reference chains from a module to an object of a type.
+
+In a small heap objgraph finds them upwards, from the newest object of the type. Each step of that asks every tracked
+object for its referents with the GIL held, which in a large heap stops the program for as long as a full collection. So
+there the search goes downwards, from the modules, to the container that holds most of the type: in steps of
+microseconds, for a time that does not grow with the heap. `python -m benchmarks.census` shows the pauses.
+"""
 
 from __future__ import annotations
 
 import gc
+import sys
+import time
+from collections import deque
+from itertools import chain, islice
+from typing import Any
 
-MAX_TRACKED_OBJECTS = 2_000_000
-"""Each step of a chain asks every tracked object for its referents: at 2 million, 0.1 s a step with the GIL held."""
+from amm_exporter.probes.objects import TypeNames, type_name
+
+SMALL_HEAP_BLOCKS = 400_000
+"""Up to so many blocks a step upwards takes at most 0.05 s; a web framework at its start has 200,000."""
+CONTAINERS: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
 MAX_DEPTH = 12
 LONGEST_TEXT = 120
 
+SEARCH_SECONDS = 1.0
+MOST_LINKS = 300_000
+"""Objects that a search downwards may hold in mind, at 200 bytes each."""
+MOST_PARTS = 1000
+"""What is looked at of one container: what leaks is of one kind, so the first thousand tell the rest."""
 
-def chain_to(type_name: str) -> list[str]:
-    """The types from a module down to the newest object of this type, as `module app`, `dict`, `list`, `Order`.
 
-    Empty where there is no such object, or none that a module leads to. A heap too large to search says so instead.
+def chain_to(wanted: str, *, small_heap_blocks: int = SMALL_HEAP_BLOCKS) -> list[str]:
+    """The types from a module down to an object of this type, as `module app`, `dict`, `list`, `Order`.
+
+    Empty where there is no such object, or none that a module leads to (within the time, in a large heap).
     """
+    if wanted in TypeNames().plain.values():  # the collector does not track it
+        return []
+    found = _upwards(wanted) if sys.getallocatedblocks() <= small_heap_blocks else _downwards(wanted)
+    return [_described(link) for link in found] if len(found) > 1 else []
+
+
+def _upwards(wanted: str) -> list[object]:
     import objgraph
 
-    if len(gc.get_objects()) > MAX_TRACKED_OBJECTS:
-        return [f"not searched: more than {MAX_TRACKED_OBJECTS} tracked objects"]
-    found = objgraph.by_type(type_name.rpartition(".")[2]) or objgraph.by_type(type_name)
+    found = objgraph.by_type(wanted.rpartition(".")[2]) or objgraph.by_type(wanted)
     if not found:
         return []
-    chain = objgraph.find_backref_chain(found[-1], objgraph.is_proper_module, max_depth=MAX_DEPTH)
-    return [_described(link) for link in chain] if len(chain) > 1 else []
+    links: list[object] = objgraph.find_backref_chain(found[-1], objgraph.is_proper_module, max_depth=MAX_DEPTH)
+    return links
+
+
+def _downwards(wanted: str) -> list[object]:
+    """Breadth first. `links` is the queue too: each object with the place of what led to it."""
+    links: list[tuple[object, int]] = [(module, -1) for module in list(sys.modules.values())]
+    seen = {id(link) for link, _ in links}
+    kinds: dict[type, bool] = {}
+    until = time.monotonic() + SEARCH_SECONDS
+    best, most, example = -1, 0.0, None
+    for place, (holder, _) in enumerate(links):
+        if time.monotonic() > until:
+            break
+        count, last = 0, None
+        parts, all_count = _parts(holder)
+        for part in parts:
+            if kinds.setdefault(type(part), type_name(type(part)) == wanted):
+                count, last = count + 1, part
+            if id(part) not in seen and len(links) < MOST_LINKS and gc.is_tracked(part):
+                seen.add(id(part))
+                links.append((part, place))
+        if count and (held := count * all_count / len(parts)) > most:
+            best, most, example = place, held, last
+    return [*_path(links, best), example] if most else []
+
+
+def _path(links: list[tuple[object, int]], place: int) -> list[object]:
+    path: list[object] = []
+    while place >= 0:
+        link, place = links[place]
+        path.append(link)
+    return path[::-1]
+
+
+def _parts(holder: object) -> tuple[list[object], int]:
+    """What it refers to, and how much that is in all. Of a container only the first: all would stop the program.
+
+    By the methods of the built-in kinds: what a subclass of the program's makes of them is not to be run here.
+    """
+    try:
+        if isinstance(holder, dict):
+            halves = (islice(dict.values(holder), MOST_PARTS), islice(dict.keys(holder), MOST_PARTS))
+            return list(chain(*halves)), 2 * dict.__len__(holder)
+        for kind in CONTAINERS:
+            if isinstance(holder, kind):
+                return list(islice(kind.__iter__(holder), MOST_PARTS)), kind.__len__(holder)
+    except RuntimeError:  # another thread has just changed it
+        return [], 0
+    parts = gc.get_referents(holder)
+    return parts, len(parts)
 
 
 def _described(link: object) -> str:

@@ -1,0 +1,102 @@
+"""What keeps objects of a type alive: upwards with objgraph, downwards in a large heap."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+import pytest
+
+from amm_exporter.control.chains import chain_to
+
+SMALL, LARGE = {"small_heap_blocks": 10**9}, {"small_heap_blocks": 0}
+HERE = f"module {__name__}"
+
+
+class Order:
+    pass
+
+
+class Nobody:
+    pass
+
+
+class Hostile(list):  # type: ignore[type-arg]
+    """Ends the test if anything of it is called."""
+
+    def __iter__(self) -> Iterator[object]:
+        pytest.fail("__iter__ was called")
+
+    def __len__(self) -> int:
+        pytest.fail("__len__ was called")
+
+    def __hash__(self) -> int:
+        pytest.fail("__hash__ was called")
+
+    def __eq__(self, other: object) -> bool:
+        pytest.fail("__eq__ was called")
+
+
+KEPT: list[object] = []
+ORDER = f"{__name__}.Order"
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    yield
+    KEPT.clear()
+
+
+@pytest.mark.parametrize("heap", [SMALL, LARGE], ids=["upwards", "downwards"])
+@pytest.mark.parametrize(
+    ("held", "between"),
+    [
+        (lambda order: order, []),
+        (lambda order: {"orders": [order]}, ["dict", "list"]),
+        (lambda order: OrderedDict({"orders": deque([order])}), ["OrderedDict", "deque"]),
+        (lambda order: ({order},), ["tuple", "set"]),
+    ],
+    ids=["directly", "in a dict", "in collections", "in a set"],
+)
+def test_the_chain_leads_from_a_module_to_the_object(heap: dict[str, int], held: object, between: list[str]) -> None:
+    KEPT.append(held(Order()))  # type: ignore[operator]
+    assert chain_to(ORDER, **heap) == [HERE, "dict", "list", *between, "Order"]
+
+
+@pytest.mark.parametrize("heap", [SMALL, LARGE], ids=["upwards", "downwards"])
+@pytest.mark.parametrize("name", [f"{__name__}.Nobody", "no.such.Type", "str", "int"])
+def test_no_chain_to_what_is_not_there_or_not_tracked(heap: dict[str, int], name: str) -> None:
+    assert chain_to(name, **heap) == []
+
+
+@pytest.mark.parametrize("heap", [SMALL, LARGE], ids=["upwards", "downwards"])
+def test_no_chain_to_what_no_module_leads_to(heap: dict[str, int]) -> None:
+    order = Order()
+    assert chain_to(ORDER, **heap) == []
+    del order
+
+
+def test_a_large_heap_is_searched_for_the_container_that_holds_most() -> None:
+    few, many = [Order() for _ in range(5000)], deque(Order() for _ in range(20_000))
+    KEPT.append({"few": few, "many": many})
+    assert chain_to(ORDER, **LARGE) == [HERE, "dict", "list", "dict", "deque", "Order"]
+
+
+def test_nothing_of_the_programs_own_is_called() -> None:
+    KEPT.append(Hostile([Order()]))
+    assert chain_to(ORDER, **LARGE) == [HERE, "dict", "list", "Hostile", "Order"]
+    KEPT.clear()
+
+
+def test_a_search_keeps_nothing_alive() -> None:
+    order = Order()
+    KEPT.append(order)
+    for heap in (SMALL, LARGE):
+        assert chain_to(ORDER, **heap)
+    reference = weakref.ref(order)
+    KEPT.clear()
+    del order
+    gc.collect()
+    assert reference() is None
