@@ -200,3 +200,9 @@ def test_mappings_are_summed_by_name() -> None:
         b"7f10-7f20 rw-p 00000000 08:01 12 /usr/lib/libx y.so\nRss: 2 kB\n7f20-7f30 rw-p 00000000 00:00 0 \nRss: 8 kB\n"
     )
     assert resident_by_mapping(smaps) == {"/usr/lib/libx y.so": 6144, "anonymous": 8192}
+
+
+def test_a_large_leak_is_told_before_it_fills_the_machine() -> None:
+    verdict = leak_per_call(lambda: kept.append(bytearray(1 << 20)), explain=False)
+    assert verdict.decision == "leak"
+    assert verdict.calls < 800

@@ -46,10 +46,10 @@ def test_what_doubles_its_table_is_clean() -> None:
     assert decided(lambda calls: 64.0 * 2 ** math.ceil(math.log2(calls + 1)))[0] == "clean"
 
 
-def test_an_early_decision_against_a_program_needs_the_time_to_be_half_spent() -> None:
+def test_few_calls_accuse_a_program_only_when_the_time_is_nearly_over() -> None:
     batches = [Batch(calls=size, gained={"native": 5000 * size}) for size in (8, 14, 24, 41, 70)]
-    assert decide(batches, RULES, 0.2)[0] == "undecided"
-    assert decide(batches, RULES, 0.5)[0] == "leak"
+    assert decide(batches, RULES, 0.5)[0] == "undecided"
+    assert decide(batches, RULES, 0.9)[0] == "leak"
 
 
 def test_resident_memory_alone_must_grow_by_more_than_its_quantum() -> None:
