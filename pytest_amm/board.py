@@ -40,6 +40,7 @@ _STOP_AT = 560
 
 _GENERATION = struct.Struct("<I")
 _EVIDENCE = struct.Struct("<II")  # generation, length of the text
+_EXACT_TREE_AT = 72
 _GENERATION_AT = 4  # in the words of the owner
 _HOST_LEVEL_AT = 16
 
@@ -128,6 +129,15 @@ class Board:
 
     def write_header(self, header: Header) -> None:
         _HEADER.pack_into(self._map, 0, *header)
+
+    @property
+    def tree_peak_source(self) -> str:
+        """Where the tree's peak comes from: the run's own `cgroup`, or `samples` of the watchdog."""
+        (exact,) = _ENDED.unpack_from(self._map, _EXACT_TREE_AT)
+        return "cgroup" if exact else "samples"
+
+    def write_tree_peak_source(self, *, cgroup: bool) -> None:
+        _ENDED.pack_into(self._map, _EXACT_TREE_AT, cgroup)
 
     @property
     def ended(self) -> bool:

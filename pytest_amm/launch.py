@@ -55,8 +55,21 @@ def watchdog_settings(settings: Settings, aftermath: dict[str, Any] | None) -> d
         "warn_ratio": settings.emergency_warn_ratio,
         "stall_ratio": settings.emergency_stall_ratio if guards else None,
         "cgroup": container() if guards and settings.emergency_ratio is not None else None,
+        "run_cgroup": run_cgroup(),
         "aftermath": aftermath,
     }
+
+
+def run_cgroup() -> dict[str, Any] | None:
+    """The memory cgroup that this process is in; whether it is the run's own is seen by the watchdog."""
+    from amm_exporter.probes.cgroups import find_memory_cgroup
+
+    try:
+        with open("/proc/self/cgroup", "rb") as file:
+            found = find_memory_cgroup(file.read())
+    except OSError:
+        return None
+    return {"directory": str(found.directories[0]), "version": found.version} if found else None
 
 
 def container() -> dict[str, Any] | None:

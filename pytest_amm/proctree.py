@@ -75,6 +75,10 @@ class Member:
         self.mark_bytes = max(mark_bytes, self.mark_bytes)
         return max(0, (mark_bytes if risen else self.rss_bytes) - self.inherited_bytes)
 
+    def most_bytes(self) -> int:
+        """Its high-water mark as it stands: for the process that resets it, since that."""
+        return max(0, max(self._mark(), self.rss_bytes) - self.inherited_bytes)
+
     def _mark(self) -> int:
         try:
             if self._status < 0:

@@ -98,6 +98,7 @@ class Reporter:
 
         tests = [self._data(values) for values in self._packed]
         figures = summary(tests, settings.budget_bytes)
+        figures |= self._tree_peak()
         document: dict[str, Any] = {"session": self._session, "summary": figures, "tests": tests}
         document["timeline"] = self._points()
         session.config.hook.pytest_amm_report(document=document)
@@ -131,6 +132,9 @@ class Reporter:
                 budget_bytes=settings.budget_bytes,
             ):
                 terminalreporter.write_line(line)
+            tree_peak_bytes = self.board.header().tree_peak_bytes if self.board else 0
+            if self.board and tree_peak_bytes > max(record.peak_bytes for record in records):
+                terminalreporter.write_line(terminal.tree(tree_peak_bytes, self.board.tree_peak_source))
         if self._outside_bytes:
             terminalreporter.write_line(
                 f"over budget outside of any test (collection, imports): the process tree reached "
@@ -171,6 +175,13 @@ class Reporter:
             return 0
         tree_peak_bytes = self.board.header().tree_peak_bytes
         return tree_peak_bytes if tree_peak_bytes > budget_bytes else 0
+
+    def _tree_peak(self) -> dict[str, Any]:
+        """The most that the processes of the run had at one time, and who saw it."""
+        if self.board is None:
+            return {"tree_peak_bytes": None, "tree_peak_source": None}
+        peak_bytes = self.board.header().tree_peak_bytes
+        return {"tree_peak_bytes": peak_bytes, "tree_peak_source": self.board.tree_peak_source}
 
     def _points(self) -> list[tuple[float, int]]:
         """The tree over time, in seconds since the start of the run."""

@@ -39,6 +39,12 @@ def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[s
     yield line
 
 
+def tree(peak_bytes: int, source: str) -> str:
+    """The most that all processes of the run had at one time, and who saw it."""
+    who = "the run's own cgroup" if source == "cgroup" else "the watchdog's samples"
+    return f"process tree: at most {format_size(peak_bytes)} at one time, by {who}"
+
+
 def leaks(records: Sequence[Record]) -> Iterator[str]:
     """What the leak gate decided, and which tests it could not decide."""
     decided = [record.leak for record in records if record.leak]

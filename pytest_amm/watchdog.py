@@ -19,20 +19,14 @@ from typing import Any
 from pytest_amm.board import RUNG_CHILD, Board, Header, Stop
 from pytest_amm.evidence import of_process, to_text
 from pytest_amm.hostmemory import HostMemory
+from pytest_amm.pace import IDLE_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, Pace, pause_seconds
 from pytest_amm.proctree import Member, Tree, address_space_bytes, command_name, stat_fields, takes_signal
 from pytest_amm.pursuit import Pursuit, next_action
+from pytest_amm.runcgroup import RunCgroup
 from pytest_amm.slots import Slot
 from pytest_amm.timeline import Timeline
 
-FILL_BYTES_PER_SECOND = 4 << 30
-"""How fast one process can touch new memory here; the pause is what the headroom lasts at this rate."""
-LONGEST_PAUSE_SECONDS = 0.01
-SHORTEST_PAUSE_SECONDS = 0.001
-IDLE_PAUSE_SECONDS = 0.05
-QUICK_PAUSE_SECONDS = 0.002
 HOST_PAUSE_SECONDS = 0.25
-KILL_SECONDS = 0.002
-"""How long a process still runs after a kill, beside the time until the next look."""
 
 
 class Watchdog:
@@ -52,13 +46,12 @@ class Watchdog:
             settings["emergency_ratio"], settings["warn_ratio"], settings["stall_ratio"], settings["cgroup"]
         )
         self._host_next = 0.0
+        self._cgroup = RunCgroup(settings["run_cgroup"], root)
         self._timeline = Timeline(board)
         self._tree_bytes = 0
         self._peak_bytes = 0
         self._scanned = 0.0
-        self._looked = time.monotonic()
-        self._gap_seconds = LONGEST_PAUSE_SECONDS
-        self._bytes_per_second = 0.0
+        self._pace = Pace(time.monotonic())
 
     def run(self) -> bool:
         """True when the run ended in order, False when its process vanished."""
@@ -87,8 +80,9 @@ class Watchdog:
         pids = frozenset(slot.owner.pid for slot in self._slots.values())
         extra_bytes = sum([slot.look(board, self._tree, pids) for slot in self._slots.values()])
         tree_bytes = sum(member.counted_bytes() for member in self._tree.members.values())
-        self._note_pace(now, tree_bytes)
+        self._pace.note(now, tree_bytes)
         self._tree_bytes = tree_bytes
+        extra_bytes = self._refine(now, tree_bytes, extra_bytes)
         self._peak_bytes = max(self._peak_bytes, tree_bytes + extra_bytes)
         if now >= self._host_next:
             self._host_next = now + HOST_PAUSE_SECONDS
@@ -96,12 +90,20 @@ class Watchdog:
         board.write_header(Header(tree_bytes, self._peak_bytes, *self._host.levels()))
         self._timeline.add(time.time(), tree_bytes + extra_bytes)
 
-    def _note_pace(self, now: float, tree_bytes: int) -> None:
-        """How fast the tree grows, and how far apart two looks really are: both count from their worst for a while."""
-        gap_seconds, self._looked = now - self._looked, now
-        grown_bytes = max(0, tree_bytes - self._tree_bytes)
-        self._bytes_per_second = max(0.7 * self._bytes_per_second, grown_bytes / max(gap_seconds, 1e-4))
-        self._gap_seconds = max(0.9 * self._gap_seconds, gap_seconds)
+    def _refine(self, now: float, tree_bytes: int, extra_bytes: int) -> int:
+        """How much more than now the tree had at one time since the last look, by the run's cgroup where it has one.
+
+        The marks of its processes need not have been reached together: their sum is only the most it can be.
+        """
+        members = self._tree.members
+        look = self._cgroup.look(now, members)
+        if look is None:
+            self._board.write_tree_peak_source(cgroup=False)
+            return extra_bytes
+        self._board.write_tree_peak_source(cgroup=self._cgroup.rose)
+        if look.risen:
+            extra_bytes = sum([member.most_bytes() for member in members.values()]) - tree_bytes
+        return max(0, min(extra_bytes, look.above_bytes))
 
     def _judge(self, slot: Slot, now: float) -> None:
         if not slot.owner.armed:
@@ -145,8 +147,7 @@ class Watchdog:
     def _endangers(self, slot: Slot) -> bool:
         """Whether the run passes the ceiling of its budget before a kill would help, or the machine is half of the way
         from the stop to full."""
-        seconds = self._gap_seconds + KILL_SECONDS
-        coming_bytes = min(slot.untouched_bytes, round(self._bytes_per_second * seconds))
+        coming_bytes = self._pace.coming_bytes(slot.untouched_bytes)
         if self._budget_bytes and self._tree_bytes + coming_bytes > self._budget_bytes * self._stop_ratio:
             return True
         return self._host.level >= 2 and self._host.used_bytes > (self._host.stop_bytes + self._host.total_bytes) // 2
@@ -225,7 +226,6 @@ class Watchdog:
         self._board.write_stop(slot.number, stop)
 
     def _pause(self, spent_seconds: float) -> float:
-        """Until the next look: what the smallest headroom lasts; nine times the work of a look, outside a pursuit."""
         slots = self._slots.values()
         if any(slot.pursuit for slot in slots):
             return SHORTEST_PAUSE_SECONDS
@@ -236,12 +236,9 @@ class Watchdog:
             headrooms.append(self._budget_bytes - self._tree_bytes)
         if self._least_limit_bytes:
             headrooms.append(self._least_limit_bytes)
-        least_bytes = min(headrooms, default=FILL_BYTES_PER_SECOND)
-        longest = LONGEST_PAUSE_SECONDS if armed else IDLE_PAUSE_SECONDS
-        if any(slot.children or slot.untouched_bytes > least_bytes for slot in slots):  # a child, or a giant call began
-            longest = QUICK_PAUSE_SECONDS
-        wanted = min(longest, least_bytes / FILL_BYTES_PER_SECOND)
-        return max(SHORTEST_PAUSE_SECONDS, wanted, min(9 * spent_seconds, 0.02))
+        least_bytes = min(headrooms, default=sys.maxsize)
+        quick = any(slot.children or slot.untouched_bytes > least_bytes for slot in slots)
+        return pause_seconds(headrooms, armed=bool(armed), quick=quick, spent_seconds=spent_seconds)
 
 
 def _same(member: Member) -> bool:
