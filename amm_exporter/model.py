@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 
 class Tier(enum.IntEnum):
@@ -136,6 +137,9 @@ class Reading:
 SCOPES = ("process", "tree", "cgroup", "host")
 
 
+_RATIO = attrgetter("ratio")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One look at memory: everything the tier was decided from.
@@ -160,7 +164,7 @@ class Sample:
     @property
     def worst(self) -> Reading | None:
         """The reading nearest to its limit."""
-        return max(self.readings, key=lambda reading: reading.ratio, default=None)
+        return max(self.readings, key=_RATIO, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

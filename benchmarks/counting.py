@@ -1,8 +1,8 @@
 """What watching a cache costs each of its accesses: `python -m benchmarks.counting [--rounds N]`.
 
 Each cache runs in a process of its own, once plain and once watched, in turns; the best of the rounds. In one process
-the two kinds would spoil each other's inline caches, which no program that has one kind suffers from. A functools.lru_cache counts
-itself: watching leaves it as it is.
+the two kinds would spoil each other's inline caches, which no program that has one kind suffers from.
+A functools.lru_cache counts itself: watching leaves it as it is.
 """
 
 from __future__ import annotations

@@ -15,10 +15,13 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 SCRAPES = 100
+IDLE_SECONDS = 60.0
 SLEEPER = ["sleep", "601"]
 
 
@@ -192,21 +195,47 @@ def import_over_otel() -> dict[str, float]:
     return {"cpu_ms": (time.process_time() - cpu) * 1000, "MiB": (process.memory_info().rss - rss) / 2**20}
 
 
-def monitoring(interval: str, seconds: float = 20.0) -> dict[str, float]:
-    """The whole process's CPU over idle seconds: all that runs is AMM."""
+def monitoring(interval: str) -> dict[str, float]:
+    """CPU of an idle program with AMM in it, less that of the same program without, both running at the same time."""
+    return above_idle("amm", interval)
+
+
+def bare_thread(interval: str) -> dict[str, float]:
+    """The same for a thread that does nothing but wake up: what no sampler in Python can be below."""
+    return above_idle("thread", interval)
+
+
+def above_idle(what: str, interval: str) -> dict[str, float]:
+    command = [sys.executable, "-W", "ignore", __file__, "--idle"]
+    idle, busy = (
+        subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
+        for arguments in (("nothing", interval), (what, interval))
+    )
+    without, with_it = (float(process.communicate()[0]) for process in (idle, busy))
+    return {"percent_of_a_core": (with_it - without) * 100}
+
+
+def idle_share(what: str, interval: str) -> float:
+    """CPU over time of this process, which does nothing itself."""
     from opentelemetry.sdk.metrics import MeterProvider
 
-    from amm_exporter.export.reader import AMMMetricReader
-    from amm_exporter.export.session import start
+    if what == "amm":
+        from amm_exporter.export.reader import AMMMetricReader
+        from amm_exporter.export.session import start
 
-    reader = AMMMetricReader("127.0.0.1", 0)
-    with start({"interval": interval}, meter_provider=MeterProvider(metric_readers=[reader])):
-        time.sleep(2.0)
-        before = time.process_time()
+        provider = MeterProvider(metric_readers=[AMMMetricReader("127.0.0.1", 0)])
+        start({"interval": interval}, meter_provider=provider)
+    elif what == "thread":
+        threading.Thread(target=wake_for_ever, args=(float(interval.removesuffix("s")),), daemon=True).start()
+    time.sleep(2.0)
+    before = time.process_time()
+    time.sleep(IDLE_SECONDS)
+    return (time.process_time() - before) / IDLE_SECONDS
+
+
+def wake_for_ever(seconds: float) -> None:
+    while True:
         time.sleep(seconds)
-        share = (time.process_time() - before) / seconds
-        reader.shutdown()
-    return {"percent_of_a_core": share * 100}
 
 
 def gc_callback() -> dict[str, float]:
@@ -226,6 +255,14 @@ def gc_callback() -> dict[str, float]:
     return {"microseconds": with_it - without}
 
 
+def counting(access: str) -> dict[str, float]:
+    """A watched functools.lru_cache has no row: it counts itself."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from benchmarks.counting import compare
+
+    return {"ns": compare("LRUCache", rounds=100)[access][1]}
+
+
 ROWS: dict[str, Callable[..., dict[str, float]]] = {
     "scrape: AMM by its own reader": amm_reader,
     "scrape: AMM by the Prometheus reader of OpenTelemetry": amm_through_the_prometheus_reader,
@@ -238,17 +275,24 @@ ROWS: dict[str, Callable[..., dict[str, float]]] = {
     "import: AMM on top of OpenTelemetry": import_over_otel,
     "gc callback, per collection": gc_callback,
     "monitoring at 1 Hz": lambda: monitoring("1s"),
-    "monitoring at 10 Hz": lambda: monitoring("100ms"),
+    "monitoring at 10 Hz": lambda: monitoring("0.1s"),
+    "a thread that only wakes up, at 10 Hz": lambda: bare_thread("0.1s"),
+    "cachetools LRUCache, watched: a hit": lambda: counting("[] hit"),
+    "cachetools LRUCache, watched: a get that misses": lambda: counting("get miss"),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--idle", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--only", default="", help="rows whose name has this in it")
     arguments = parser.parse_args()
     if arguments.row:
         print(json.dumps(ROWS[arguments.row]()))
+        return
+    if arguments.idle:
+        print(idle_share(*arguments.idle))
         return
     for name in ROWS:
         if arguments.only in name:

@@ -25,7 +25,9 @@ def classify(ratio: float, current: Tier, enter_ratios: Sequence[float], hystere
         enter_ratios: ascending, where MODERATE, HIGH, SEVERE and CRITICAL are entered.
     """
     entered = bisect_right(enter_ratios, ratio)
-    if entered >= current:
+    if entered == current:
+        return current
+    if entered > current:
         return Tier(entered)
     held = bisect_right([enter - hysteresis_ratio for enter in enter_ratios], ratio)
     return min(current, Tier(held))

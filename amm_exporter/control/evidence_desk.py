@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amm.control")
 
-LISTEN_SECONDS = 1.0
+LISTEN_SECONDS = 2.0
 """How often it wants to hear of a sample: whoever asks for evidence waits that long."""
 CENSUS_EVERY_SECONDS = 60.0
 CENSUS_SECONDS = 0.05

@@ -1,6 +1,6 @@
 """Evidence on request: `amm evidence --pid` leaves a request file, the process with that pid answers beside it.
 
-The files lie in a directory that only the user can enter. The process looks for a request once a second (a stat,
+The files lie in a directory that only the user can enter. The process looks for a request every two seconds (a stat,
 2 us); it answers in a thread of its own, since tracing takes seconds and the sampling must go on.
 """
 
@@ -30,7 +30,7 @@ Answer = Callable[[float], dict[str, Any]]
 
 
 class RequestBox:
-    """The process's side. `look()` is called once a second; `answer` does the work, in a thread."""
+    """The process's side. `look()` is called every two seconds; `answer` does the work, in a thread."""
 
     def __init__(self, answer: Answer, *, environ: Mapping[str, str] = os.environ) -> None:
         self._answer = answer

@@ -17,10 +17,10 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 log = logging.getLogger("amm.control")
 
 AROUND_SECONDS = 1.0
-"""How often is read what changes by other hands: pressure, new children, the machine while half of it is free. It does
-not move as fast as one process can, and costs five times what the process does."""
+"""How often is read what changes by other hands: new children, the machine while half of it is free. It does not move
+as fast as one process can, and costs more than what the process does."""
 LIMIT_SECONDS = 2.0
-"""How soon a limit that was changed is followed."""
+"""How soon a limit that was changed is followed, and pressure read again: the kernel averages it that often."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
 _T = TypeVar("_T")
@@ -91,13 +91,13 @@ class Sampler:
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""
+        if now >= self._pressure_due:
+            self._pressure_due = now + LIMIT_SECONDS
+            self._pressures = self._try("pressure", self._pressure.read) or ()
         if now >= self._host_due:
             host = self._host = self._try("host", self._limit.host)
-            self._host_due = now + (
-                AROUND_SECONDS if host and 2 * host.used_bytes < host.total_bytes else HOST_EVERY_SECONDS
-            )
-        if now >= self._pressure_due:
-            self._pressures, self._pressure_due = self._try("pressure", self._pressure.read) or (), now + AROUND_SECONDS
+            roomy = host is not None and 2 * host.used_bytes < host.total_bytes
+            self._host_due = now + (AROUND_SECONDS if roomy else HOST_EVERY_SECONDS)
 
     def details(self) -> ProcessMemory | None:
         """Peak, swap and faults too: several files, so for a scrape and not for a tick."""

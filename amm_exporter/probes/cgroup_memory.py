@@ -33,6 +33,7 @@ class CgroupReader:
         refresh_seconds: float = 0.5,
     ) -> None:
         self.directory = directory
+        self._path = str(directory)
         self.version = version
         self._clock = clock
         self._refresh_seconds = refresh_seconds
@@ -75,7 +76,7 @@ class CgroupReader:
         if last and last.usage_bytes == usage and last.limit_bytes == limit_bytes:
             return last
         self._last = CgroupMemory(
-            path=str(self.directory),
+            path=self._path,
             version=self.version,
             usage_bytes=usage,
             working_set_bytes=max(0, usage - self._inactive_file),
