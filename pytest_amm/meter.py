@@ -78,15 +78,16 @@ class Meter:
 
     def start(self) -> int:
         """A new stretch begins: the mark is reset. Returns the resident bytes now."""
-        self._folded_bytes = 0
-        self._reset()
+        self.go_on()
         self._start_bytes = self._probe.rss_bytes()
         return self._start_bytes
 
     def go_on(self) -> None:
         """A new stretch begins where the last one ended: as `start`, a reading cheaper."""
         self._folded_bytes = 0
-        self._reset()
+        if self._outer is not None:
+            self._outer.fold()
+        self._mark.reset()
         self._start_bytes = self._end_bytes
 
     def stop(self) -> Span:
@@ -126,11 +127,6 @@ class Meter:
             self._owners.remove(self)
         self._mark.close()
         self._probe.close()
-
-    def _reset(self) -> None:
-        if self._outer is not None:
-            self._outer.fold()
-        self._mark.reset()
 
     def _peak_bytes(self, start_bytes: int) -> int:
         if self.exact and getrusage is not None:
