@@ -39,6 +39,7 @@ class Gap:
     def __init__(self) -> None:
         self.longest = 0.0
         self._stopping = False
+        self._anew = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -46,11 +47,17 @@ class Gap:
         last = time.perf_counter()
         while not self._stopping:
             now = time.perf_counter()
+            if self._anew.is_set():
+                self.longest, last = 0.0, now
+                self._anew.clear()
             self.longest, last = max(self.longest, now - last), now
 
     def during(self, step: Callable[[], object]) -> tuple[float, float]:
         """Longest gap and CPU time of the step, in milliseconds."""
-        self.longest, cpu = 0.0, time.thread_time()
+        self._anew.set()
+        while self._anew.is_set():
+            time.sleep(0.001)
+        cpu = time.thread_time()
         result = step()
         cpu = time.thread_time() - cpu
         time.sleep(0.02)
