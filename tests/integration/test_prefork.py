@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import urllib.error
 import urllib.request
@@ -89,10 +91,10 @@ def wait_for_workers(port: int, count: int) -> str:
 
 
 @contextmanager
-def workers():
+def workers(**options):
     # From 3.12 on Python warns of any fork beside a thread; here it is meant.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", str(FIXTURES / "prefork_workers.py")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     try:
         port = int(process.stdout.readline())
         yield process, port, wait_for_workers(port, 4)
@@ -143,6 +145,39 @@ def test_another_serves_when_the_server_is_killed_and_no_sum_falls():
         time.sleep(0.1)
         with pytest.raises(urllib.error.URLError):
             scrape(port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_another_serves_whatever_ended_the_server(number):
+    with workers() as (process, port, _text):
+        process.kill()
+        process.wait()
+        text = scrape(port, TAKEOVER_SECONDS)
+        owner = server_of(port)
+        assert owner in pids(text)
+        os.kill(owner, number)
+        after = scrape(port, TAKEOVER_SECONDS)
+        assert pids(after) == pids(text) - {owner}
+        assert value(after, "app_hits_total") >= value(text, "app_hits_total")
+        for pid in pids(after):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_another_serves_when_the_terminal_is_closed():
+    """It sends SIGHUP to all that run on it; who outlives that goes on."""
+    ours, theirs = os.openpty()
+    try:
+        terminal = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)}
+        with workers(stdin=theirs, **terminal) as (process, port, text):
+            os.close(ours)
+            assert process.wait(10) == -signal.SIGHUP
+            after = scrape(port, TAKEOVER_SECONDS)
+            assert pids(after) == pids(text) - {process.pid}
+            assert value(after, "app_hits_total") >= value(text, "app_hits_total")
+            for pid in pids(after):
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(theirs)
 
 
 def test_a_fork_never_hangs_beside_threads_that_scrape():
