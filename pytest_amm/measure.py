@@ -20,6 +20,7 @@ from pytest_amm.settings import Settings
 from pytest_amm.slack import FreeHeap
 
 if TYPE_CHECKING:
+    from pytest_amm.benchmarked import Benchmarks
     from pytest_amm.board import Stop
     from pytest_amm.breach import Breach
     from pytest_amm.records import Record
@@ -64,6 +65,7 @@ class Measurer:
 
     decision_key: pytest.StashKey[str] | None = None
     """Where the leak gate leaves its decision on a test, where there is a gate."""
+    benchmarks: Benchmarks | None = None
 
     def __init__(self, settings: Settings, meter: Meter, *, worker: str = "", session_started: float) -> None:
         self._settings = settings
@@ -137,8 +139,8 @@ class Measurer:
             return report
         if report.outcome != "passed" or measure.breach is not None:
             self._tell_more(report, item, call, measure)
-        if report.when == "call" and "benchmark" in getattr(item, "funcargs", ()):
-            _note_benchmark(item, measure)
+        if self.benchmarks is not None and report.when == "call" and "benchmark" in getattr(item, "funcargs", ()):
+            self.benchmarks.note(item, measure.phases[-1])
         if report.when == "teardown":
             self._current = None
             setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
@@ -308,16 +310,6 @@ def _with_children(start_bytes: int, peak_bytes: int, watched: Watched) -> tuple
 def _holds_much(measure: TestMeasure) -> bool:
     """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
     return bool(measure.phases) and measure.phases[-1].end_bytes - measure.start_bytes > _HELD_BYTES
-
-
-def _note_benchmark(item: pytest.Item, measure: TestMeasure) -> None:
-    """Peak, growth and kept of the call beside pytest-benchmark's timings."""
-    call = measure.phases[-1]
-    information = getattr(item.funcargs["benchmark"], "extra_info", None)  # type: ignore[attr-defined]  # a function item
-    if isinstance(information, dict):
-        information["amm_peak_bytes"] = call.tree_peak_bytes
-        information["amm_growth_bytes"] = call.tree_peak_bytes - call.start_bytes
-        information["amm_kept_bytes"] = call.end_bytes - call.start_bytes
 
 
 def junit_properties(record: Record) -> list[tuple[str, object]]:

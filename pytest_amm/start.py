@@ -68,6 +68,11 @@ class Parts:
             if settings.has_budget or settings.emergency_asked:
                 self._guard()
         config.pluginmanager.register(self._measurer, "amm-measure")
+        if config.getoption("benchmark_quiet", None) is not None:  # pytest-benchmark is here
+            from pytest_amm.benchmarked import Benchmarks
+
+            self._measurer.benchmarks = Benchmarks(self._meter.rss_bytes)
+            config.pluginmanager.register(self._measurer.benchmarks, "amm-benchmarks")
         if settings.leaks:
             self._check_leaks()
 

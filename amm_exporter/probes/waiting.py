@@ -18,7 +18,7 @@ MOST_WAITED = 2 / 3
 
 
 class UnhinderedClock:
-    """Seconds that pass for the thread that made it, less what it waited for a processor; `close` gives its file back."""
+    """Seconds that pass for the thread that made it, less what it waited for a processor. To be closed."""
 
     def __init__(self, *, proc: Path = PROC, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -21,14 +21,44 @@ def only_these_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
+BENCHMARKS = """
+kept = []
+def test_clean(benchmark): benchmark.pedantic(lambda: len(b"1" * (30 << 20)), rounds=3)
+def test_kept(benchmark): benchmark.pedantic(lambda: kept.append(b"1" * (2 << 20)), rounds=10)
+"""
+
+
 def test_benchmarks_carry_their_memory(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,pytest_benchmark.plugin")
-    pytester.makepyfile("def test_it(benchmark): benchmark.pedantic(lambda: bytearray(30 << 20), rounds=3)")
+    pytester.makepyfile(BENCHMARKS)
     result = pytester.runpytest_subprocess("--amm-peaks", "--benchmark-json=b.json")
     assert result.ret == 0
-    (benchmark,) = json.loads((pytester.path / "b.json").read_text())["benchmarks"]
-    assert 25 << 20 < benchmark["extra_info"]["amm_growth_bytes"] < 70 << 20
-    assert benchmark["extra_info"]["amm_peak_bytes"] > benchmark["extra_info"]["amm_growth_bytes"]
+    found = json.loads((pytester.path / "b.json").read_text())["benchmarks"]
+    clean, kept = sorted(((each["name"], each["extra_info"]) for each in found), key=lambda pair: pair[0])
+    assert 29 << 20 < clean[1]["amm_growth_bytes"] < 40 << 20
+    assert clean[1]["amm_peak_bytes"] > clean[1]["amm_growth_bytes"]
+    assert abs(clean[1]["amm_kept_per_round_bytes"]) < 1 << 20
+    assert kept[1]["amm_kept_bytes"] > 19 << 20
+    assert 1.9 * (1 << 20) < kept[1]["amm_kept_per_round_bytes"] < 2.5 * (1 << 20)
+    result.stdout.fnmatch_lines(
+        [
+            "Name (time in*",  # below pytest-benchmark's own table
+            "benchmark memory (growth: the most that a round needed at one time)",
+            "* peak * growth * kept * kept/round * rounds  name",
+            "* MiB * MiB * B * 3  test_clean",
+            "* MiB * MiB * MiB * MiB * 10  test_kept",
+        ]
+    )
+
+
+def test_benchmarks_that_are_disabled_have_no_rounds(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,pytest_benchmark.plugin")
+    pytester.makepyfile(BENCHMARKS)
+    result = pytester.runpytest_subprocess("--amm-peaks", "--benchmark-disable")
+    assert result.parseoutcomes() == {"passed": 2}
+    result.stdout.no_fnmatch_line("*benchmark memory*")
 
 
 def test_a_budget_holds_inside_a_benchmark(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
