@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -34,11 +33,11 @@ def test_a_runaway_is_stopped_in_time_and_the_run_goes_on(name: str, tmp_path: P
     assert seen.reported
     assert seen.went_on
     assert seen.peak_mb - BENCHMARK.BUDGET_MB <= runaway.over_mb
-    assert seen.kept_mb <= 0.01 * BENCHMARK.BUDGET_MB
+    assert seen.kept_ratio <= 0.01
+    if seen.stop_seconds is not None and not runaway.kills:
+        assert seen.stop_seconds <= 0.05 + 3 * seen.call_seconds  # the call under way ends by itself, on a busy machine
 
 
 @pytest.mark.parametrize("name", BENCHMARK.INNOCENTS)
 def test_an_innocent_is_left_alone(name: str, tmp_path: Path) -> None:
-    if name.startswith("node") and shutil.which("node") is None:
-        pytest.skip("no node on this machine")
     assert BENCHMARK.innocent(sys.executable, BENCHMARK.INNOCENTS[name], tmp_path)
