@@ -80,17 +80,17 @@ def row(name: str, size: int) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    print("| Case | leaks a call | decision | measured a call | by | calls | seconds |")
-    print("|---|--:|---|--:|---|--:|--:|")
+    print("| Case | leaks a call | decision | measured a call | by | calls | seconds | CPU |")
+    print("|---|--:|---|--:|---|--:|--:|--:|")
     for each in rows:
         mark = "" if right(each["leaks_bytes"], each["decision"]) else " **wrong**"
         leaks = format_size(each["leaks_bytes"]) if each["leaks_bytes"] else "-"
         measured = format_size(each["bytes_per_call"])
-        figures = f"{measured} | {each['series']} | {each['calls']} | {each['seconds']:.1f}"
+        figures = f"{measured} | {each['series']} | {each['calls']} | {each['seconds']:.1f} | {each['cpu_seconds']:.1f}"
         print(f"| {each['name']} | {leaks} | {each['decision']}{mark} | {figures} |")
     wrong = sum(not right(each["leaks_bytes"], each["decision"]) for each in rows)
-    median = statistics.median(each["seconds"] for each in rows)
-    print(f"\n{len(rows)} cases, {wrong} wrong, median decision after {median:.1f} s")
+    wall, cpu = (statistics.median(each[name] for each in rows) for name in ("seconds", "cpu_seconds"))
+    print(f"\n{len(rows)} cases, {wrong} wrong, median decision after {wall:.1f} s ({cpu:.1f} s of CPU)")
 
 
 if __name__ == "__main__":
