@@ -41,6 +41,8 @@ _STOP_AT = 560
 _GENERATION = struct.Struct("<I")
 _EVIDENCE = struct.Struct("<II")  # generation, length of the text
 _EXACT_TREE_AT = 72
+_TIGHT = struct.Struct("<II")  # level, ppm
+_TIGHT_AT = 76
 _GENERATION_AT = 4  # in the words of the owner
 _HOST_LEVEL_AT = 16
 
@@ -135,6 +137,14 @@ class Board:
         """Where the tree's peak comes from: the run's own `cgroup`, or `samples` of the watchdog."""
         (exact,) = _ENDED.unpack_from(self._map, _EXACT_TREE_AT)
         return "cgroup" if exact else "samples"
+
+    def tightest(self) -> tuple[int, int]:
+        """The worst level of the host so far, and the most in use at a level above 0, in ppm; (0, 0) when all was fine."""
+        level, ppm = _TIGHT.unpack_from(self._map, _TIGHT_AT)
+        return level, ppm
+
+    def write_tightest(self, level: int, ppm: int) -> None:
+        _TIGHT.pack_into(self._map, _TIGHT_AT, level, ppm)
 
     def write_tree_peak_source(self, *, cgroup: bool) -> None:
         _ENDED.pack_into(self._map, _EXACT_TREE_AT, cgroup)

@@ -45,6 +45,14 @@ def tree(peak_bytes: int, source: str) -> str:
     return f"process tree: at most {format_size(peak_bytes)} at one time, by {who}"
 
 
+def tight(used_ratio: float, warn_ratio: float) -> str:
+    """The warning that the machine was nearly full."""
+    return (
+        f"warning: up to {format_ratio(used_ratio)} of the memory of this machine or container was in use; "
+        f"from {format_ratio(warn_ratio)} on free memory was given back after each test"
+    )
+
+
 def leaks(records: Sequence[Record]) -> Iterator[str]:
     """What the leak gate decided, and which tests it could not decide."""
     decided = [record.leak for record in records if record.leak]

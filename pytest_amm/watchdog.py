@@ -86,9 +86,16 @@ class Watchdog:
         self._peak_bytes = max(self._peak_bytes, tree_bytes + extra_bytes)
         if now >= self._host_next:
             self._host_next = now + HOST_PAUSE_SECONDS
-            self._host.read()
+            self._read_host()
         board.write_header(Header(tree_bytes, self._peak_bytes, *self._host.levels()))
         self._timeline.add(time.time(), tree_bytes + extra_bytes)
+
+    def _read_host(self) -> None:
+        self._host.read()
+        level, ppm, _ = self._host.levels()
+        if level:
+            before = self._board.tightest()
+            self._board.write_tightest(max(level, before[0]), max(ppm, before[1]))
 
     def _refine(self, now: float, tree_bytes: int, extra_bytes: int) -> int:
         """How much more than now the tree had at one time since the last look, by the run's cgroup where it has one.

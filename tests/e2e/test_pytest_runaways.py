@@ -35,7 +35,7 @@ def test_a_runaway_is_stopped_in_time_and_the_run_goes_on(name: str, tmp_path: P
     assert seen.peak_mb - BENCHMARK.BUDGET_MB <= runaway.over_mb
     assert seen.kept_ratio <= 0.01
     if seen.stop_seconds is not None and not runaway.kills:
-        assert seen.stop_seconds <= 0.05 + 3 * seen.call_seconds  # the call under way ends by itself, on a busy machine
+        assert seen.stop_seconds <= 0.05 + 6 * seen.call_seconds  # the call under way ends by itself, on a busy machine
 
 
 @pytest.mark.parametrize("name", BENCHMARK.INNOCENTS)

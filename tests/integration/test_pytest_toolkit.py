@@ -194,6 +194,9 @@ def test_the_warning_level_cleans_up_and_goes_on(pytester: pytest.Pytester) -> N
     )
     result = pytester.runpytest_subprocess("--amm-emergency=100%", "--amm-emergency-warn=0.1%")
     assert result.parseoutcomes() == {"passed": 2}
+    result.stdout.fnmatch_lines(
+        ["warning: up to * of the memory of this machine or container was in use; from 0.1% on*"]
+    )
 
 
 def test_hooks_are_called_with_what_they_promise(pytester: pytest.Pytester) -> None:

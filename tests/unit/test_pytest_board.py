@@ -37,6 +37,10 @@ def test_every_field_comes_back_and_touches_no_other(board: Board, slot: int) ->
     header = Header(1, 2, 1, 850_000, 10)
     board.write_header(header)
     assert board.header() == header
+    assert (board.tightest(), board.tree_peak_source) == ((0, 0), "samples")
+    board.write_tightest(1, 812_345)
+    board.write_tree_peak_source(cgroup=True)
+    assert (board.tightest(), board.tree_peak_source) == ((1, 812_345), "cgroup")
     assert not board.ended
     board.end()
     assert board.ended

@@ -1,0 +1,33 @@
+"""The chunks and threads of a stress, as the machine's memory gets tight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_amm.meter import Meter
+from pytest_amm.toolkit import Toolkit
+
+
+@pytest.fixture
+def meter() -> Iterator[Meter]:
+    meter = Meter()
+    yield meter
+    meter.close()
+
+
+@pytest.mark.parametrize(
+    ("used", "chunk", "threads"),
+    [(0.0, 50, 8), (0.59, 50, 8), (0.6, 40, 6), (0.7, 25, 4), (0.8, 10, 1), (0.85, 5, 1), (1.0, 5, 1)],
+)
+def test_at_most_50_and_8_and_fewer_at_each_tier(meter: Meter, used: float, chunk: int, threads: int) -> None:
+    toolkit = Toolkit(meter, lambda: used)
+    assert len(next(toolkit.batches(range(1000)))) == chunk
+    assert toolkit.threads == threads
+
+
+def test_a_chunk_follows_the_tier_while_the_stress_runs(meter: Meter) -> None:
+    used = iter([0.1, 0.75, 0.9, 0.1])
+    toolkit = Toolkit(meter, lambda: next(used))
+    assert [len(chunk) for chunk in toolkit.batches(range(100))] == [50, 25, 5, 20]
