@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from amm_exporter.export.names import PAUSE_BUCKETS_SECONDS
 from amm_exporter.model import RAISED_TIERS
 from amm_exporter.units import format_duration, format_rate, format_ratio, format_size
 
@@ -160,7 +161,8 @@ def _gc(document: dict[str, Any]) -> str:
         ]
         for row in document["gc"]
     ]
-    heads = ("generation", "collections", "paused", "longest", "0.1 ms to over 5 s")
+    buckets = f"{_duration(PAUSE_BUCKETS_SECONDS[0])} to over {_duration(PAUSE_BUCKETS_SECONDS[-1])}"
+    heads = ("generation", "collections", "paused", "longest", buckets)
     return _section("Garbage collection pauses", heads, rows)
 
 
@@ -196,7 +198,7 @@ def _caches(document: dict[str, Any]) -> str:
 
 
 def _pools(document: dict[str, Any]) -> str:
-    keys = ("used", "idle", "hits", "misss", "waits")
+    keys = ("used", "idle", "hits", "misses", "waits")
     rows = [[escape(pool["name"]), *(_count(pool.get(key)) for key in keys)] for pool in document["pools"]]
     return _section("Pools", ("pool", "used", "idle", "reused", "made new", "waited"), rows)
 

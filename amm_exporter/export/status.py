@@ -144,7 +144,14 @@ def _cache(facts: Facts, name: str) -> dict[str, Any]:
 def _pool(facts: Facts, name: str) -> dict[str, Any]:
     states: Mapping[str, float] = facts.by("amm.pool.objects", "state", name=name)
     requests: Mapping[str, float] = facts.by("amm.pool.requests", "result", name=name)
-    return {"name": name, **states, **{f"{result}s": count for result, count in requests.items()}}
+    return {
+        "name": name,
+        "used": states.get("used"),
+        "idle": states.get("idle"),
+        "hits": requests.get("hit"),
+        "misses": requests.get("miss"),
+        "waits": requests.get("wait"),
+    }
 
 
 def _self(facts: Facts) -> dict[str, Any]:

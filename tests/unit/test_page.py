@@ -49,6 +49,8 @@ FAMILIES = [
         "amm.cache.requests", ({"name": "prices", "result": "hit"}, 1000), ({"name": "prices", "result": "miss"}, 50)
     ),
     family("amm.cache.hit_ratio", ({"name": "prices"}, 0.952)),
+    family("amm.pool.objects", ({"name": "rows", "state": "used"}, 3), ({"name": "rows", "state": "idle"}, 2)),
+    family("amm.pool.requests", ({"name": "rows", "result": "hit"}, 40), ({"name": "rows", "result": "miss"}, 5)),
     family("amm.plan.value", ({"setting": "batch_size"}, 250)),
     family("amm.self.cpu.time", ({}, 0.09)),
     family("amm.probe.success", ({"probe": "pressure"}, 0), ({"probe": "process"}, 1)),
@@ -81,6 +83,8 @@ def test_the_json_says_what_the_metrics_say():
         {"series": "rss", "leaking": True, "slope": 2048.0, "lower": 1024.0, "upper": 4096.0, "threshold": 300.0}
     ]
     assert said["caches"][0]["misses"] == 50
+    pool = {"name": "rows", "used": 3, "idle": 2, "hits": 40, "misses": 5, "waits": None}
+    assert said["pools"] == [pool]
     assert said["gc"][0]["count"] == 6
     assert said["self"]["failed_probes"] == ["pressure"]
 

@@ -23,18 +23,29 @@
         ctx.save();
         ctx.font = `${11 * ratio}px system-ui, sans-serif`;
         ctx.textAlign = "right";
-        for (const [place, tier] of TIERS.entries()) {
+        const levels = TIERS.flatMap((tier, place) => {
           const level = last && last.thresholds[tier];
-          if (level == null) continue;
-          const y = plot.valToPos(level, "y", true);
-          ctx.strokeStyle = ctx.fillStyle = color(tier);
+          return level == null ? [] : [{ tier, place, y: plot.valToPos(level, "y", true) }];
+        });
+        for (const { tier, y } of levels) {
+          ctx.strokeStyle = color(tier);
           ctx.setLineDash([4 * ratio, 4 * ratio]);
           ctx.beginPath();
           ctx.moveTo(bbox.left, y);
           ctx.lineTo(bbox.left + bbox.width, y);
           ctx.stroke();
-          // Side by side, not one above the other: two tiers may lie close together.
-          ctx.fillText(tier, bbox.left + bbox.width - (4 + (TIERS.length - 1 - place) * 62) * ratio, y - 3 * ratio);
+        }
+        // Side by side and cleared of the lines: two tiers may lie close together.
+        ctx.setLineDash([]);
+        ctx.lineJoin = "round";
+        ctx.lineWidth = 5 * ratio;
+        ctx.textBaseline = "middle";
+        ctx.strokeStyle = color("card");
+        for (const { tier, place, y } of levels) {
+          const x = bbox.left + bbox.width - (4 + (TIERS.length - 1 - place) * 62) * ratio;
+          ctx.fillStyle = color(tier);
+          ctx.strokeText(tier, x, y);
+          ctx.fillText(tier, x, y);
         }
         ctx.restore();
       }],
