@@ -139,7 +139,7 @@ class Board:
         return "cgroup" if exact else "samples"
 
     def tightest(self) -> tuple[int, int]:
-        """The worst level of the host so far, and the most in use at a level above 0, in ppm; (0, 0) when all was fine."""
+        """The worst level of the host so far, and the most that was in use, in ppm; (0, 0) when all was fine."""
         level, ppm = _TIGHT.unpack_from(self._map, _TIGHT_AT)
         return level, ppm
 
