@@ -181,6 +181,15 @@ def test_listeners_hear_of_samples_and_changes_until_undone() -> None:
     assert changes == [(Tier.NORMAL, Tier.HIGH)]
 
 
+def test_a_listener_that_asks_for_it_hears_less_often_but_of_every_change() -> None:
+    watched = governor(FakeSampler(100, 100, 100, 100, 720, 720, 720))
+    heard: list[float] = []
+    watched.subscribe(lambda sample, _: heard.append(sample.t_seconds - 100), every_seconds=3.0)
+    for _ in range(8):
+        watched.sample()
+    assert heard == [1, 4, 5, 8]
+
+
 def test_a_broken_listener_is_told_once_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no")

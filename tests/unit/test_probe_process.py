@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,19 @@ def test_children_that_come_and_go_are_followed(tmp_path: Path) -> None:
     assert len(probe.read().processes) == 3
     (proc / "12/stat").write_text(stat_line(12, 1))  # adopted by init
     assert [member.pid for member in probe.read().processes] == [10, 11]
+
+
+def test_new_children_are_looked_for_as_often_as_asked_and_known_ones_always_read(tmp_path: Path) -> None:
+    proc = make_tree(tmp_path, {"10": process(10, 1), "11": process(11, 10)})
+    probe = TreeProbe(10, proc=proc, look_seconds=3600)
+    assert len(probe.read().processes) == 2
+    make_tree(proc, {"12": process(12, 10), "11": process(11, 10, rss_pages=5)})
+    known = probe.read().processes
+    assert [(member.pid, member.rss_bytes) for member in known[1:]] == [(11, 5 * PAGE_BYTES)]
+    shutil.rmtree(proc / "11")
+    probe.close()
+    probe.read()  # finds that one has gone: reason enough to look
+    assert [member.pid for member in probe.read().processes] == [10, 12]
 
 
 def test_strangers_are_not_looked_at_again_until_a_pid_was_given_out(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from probe_trees import MEMINFO, V2_MOUNT, Tree, limits, make_tree, process, v2
 
-from amm_exporter.control.sampling import HOST_EVERY_SECONDS, Sampler, readings
+from amm_exporter.control.sampling import AROUND_SECONDS, HOST_EVERY_SECONDS, LIMIT_SECONDS, Sampler, readings
 from amm_exporter.model import CgroupMemory, HostMemory, Limit, ProcessMemory, TreeMemory
 from amm_exporter.policy import load_policy
 from amm_exporter.probes.procfs import PAGE_BYTES
-from amm_exporter.units import GIB, MIB
+from amm_exporter.units import GIB, KIB, MIB
 
 PID = 4242
 PRESSURE = (
@@ -29,7 +30,13 @@ class Clock:
         return self.now
 
 
-def sampler(root: Path, policy: dict[str, object] | None = None, *, cgroup: Tree | None = None) -> Sampler:
+def sampler(
+    root: Path,
+    policy: dict[str, object] | None = None,
+    *,
+    cgroup: Tree | None = None,
+    clock: Callable[[], float] | None = None,
+) -> Sampler:
     """A machine with 16 GiB, half of it available, one process with 300 pages and, if asked for, a cgroup."""
     own: Tree = {"limits": limits(), "cgroup": "0::/app\n", "mountinfo": V2_MOUNT.format(root="/") if cgroup else ""}
     machine: Tree = {str(PID): process(PID) | own, "self": own, "meminfo": MEMINFO, "pressure/memory": PRESSURE}
@@ -39,7 +46,7 @@ def sampler(root: Path, policy: dict[str, object] | None = None, *, cgroup: Tree
         PID,
         proc=root / "proc",
         sysfs=root / "sys",
-        clock=Clock(),
+        clock=clock or Clock(),
         wall_clock=lambda: 1.7e9,
     )
 
@@ -102,6 +109,46 @@ def test_a_cgroup_without_a_limit_is_held_against_the_limit_there_is() -> None:
     cgroup = CgroupMemory(path="/x", version=2, usage_bytes=9, working_set_bytes=7)
     (reading,) = readings("cgroup", (Limit(source="ram", size_bytes=10),), None, None, cgroup, None)
     assert (reading.used_bytes, reading.limit_bytes) == (7, 10)
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("available", "seconds"), [("9000000", AROUND_SECONDS), ("8388608", HOST_EVERY_SECONDS)])
+def test_the_machine_is_read_once_a_second_and_more_often_when_half_full(
+    tmp_path: Path, available: str, seconds: float
+) -> None:
+    clock = Hand()
+    taken = sampler(tmp_path, clock=clock)
+    file = tmp_path / "proc" / "meminfo"
+    file.write_text(MEMINFO.replace("8388608", available))
+    assert shown(taken) == int(available) * KIB
+    file.write_text(MEMINFO.replace("8388608", "7"))
+    clock.now += 0.9 * seconds
+    assert shown(taken) == int(available) * KIB
+    clock.now += 0.1 * seconds
+    assert shown(taken) == 7 * KIB
+
+
+def shown(taken: Sampler) -> int:
+    host = taken.take().host
+    assert host is not None
+    return host.available_bytes
+
+
+def test_a_limit_that_changes_is_followed_within_two_seconds(tmp_path: Path) -> None:
+    clock = Hand()
+    taken = sampler(tmp_path, clock=clock, cgroup=v2(maximum=GIB, current=MIB))
+    assert taken.take().limits[0].size_bytes == GIB
+    (tmp_path / "sys" / "app" / "memory.max").write_text(f"{GIB // 2}\n")
+    clock.now += LIMIT_SECONDS
+    assert taken.take().limits[0].size_bytes == GIB // 2
 
 
 # -- what breaks
