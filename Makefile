@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= -m pytest
 SERVERS := prometheus prometheus-alertmanager chromium
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive
 
 .PHONY: help demo test quick long lint servers changelog clean
 
@@ -11,6 +12,8 @@ help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(BIN)/amm: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(ROOT) apt-get update -qq && \
+	    $(ROOT) apt-get install -y -qq python3-venv >/dev/null; } # Debian's python3 comes without
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
@@ -43,9 +46,8 @@ lint: $(VENV)/.dev ## what CI holds the code to
 servers: ## the real Prometheus, Alertmanager and browser that tests use, from Debian's packages
 	@missing=; for program in prometheus promtool prometheus-alertmanager amtool chromium; do \
 	    command -v $$program >/dev/null || missing=1; done; [ -n "$$missing" ] || exit 0; \
-	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
-	$$root apt-get update -qq && \
-	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVERS) >/dev/null
+	$(ROOT) apt-get update -qq && \
+	$(ROOT) apt-get install -y -qq --no-install-recommends $(SERVERS) >/dev/null
 
 changelog: $(VENV)/.dev ## what the next release will say
 	$(BIN)/towncrier build --draft --version next

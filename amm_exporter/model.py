@@ -25,10 +25,6 @@ class Tier(enum.IntEnum):
         """The lower-case name used in policies and as a metric attribute."""
         return self.name.lower()
 
-    @classmethod
-    def from_label(cls, label: str) -> Tier:
-        return cls[label.upper()]
-
 
 RAISED_TIERS = (Tier.MODERATE, Tier.HIGH, Tier.SEVERE, Tier.CRITICAL)
 """The tiers that have a threshold."""

@@ -118,11 +118,6 @@ class Node:
         """Where this process's numbers can be read: at its own port or at a sibling's."""
         return (self._host, self._port) if self._running else None
 
-    @property
-    def serving(self) -> bool:
-        """Whether this process is the one that has the port."""
-        return self._server.listening
-
     def _run(self) -> None:
         self._running = True
         if self._member is not None and self._member.socket is not None:
