@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,10 +88,10 @@ class EvidenceDesk:
         """Everything there is, for somebody who asked: traced for a while, with the chains to what grew."""
         recorder = _recorder(None)
         recorder.remember()
-        sites = _traced(trace_seconds)
+        sites, traced_seconds = _traced(trace_seconds)
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
-        return {**evidence, "sites": sites, "traced_seconds": trace_seconds, "chains": _chains(evidence.get("types"))}
+        return {**evidence, "sites": sites, "traced_seconds": traced_seconds, "chains": _chains(evidence.get("types"))}
 
 
 def _recorder(directory: Path | None) -> EvidenceRecorder:
@@ -116,15 +115,16 @@ def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | Non
     return None
 
 
-def _traced(seconds: float) -> list[tuple[str, float]]:
+def _traced(seconds: float) -> tuple[list[tuple[str, float]], float]:
+    """The lines that hold most of what was allocated meanwhile, and for how long that was traced."""
     from amm_exporter.probes.allocations import SiteTrace
 
     trace = SiteTrace()
     if seconds > 0:
         trace.start()
     try:
-        time.sleep(seconds)
-        return sorted(trace.sites().items(), key=lambda site: -site[1])[:TOP_SITES]
+        passed = trace.wait(seconds)
+        return sorted(trace.sites().items(), key=lambda site: -site[1])[:TOP_SITES], round(passed, 3)
     finally:
         trace.stop()
 
