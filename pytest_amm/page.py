@@ -59,6 +59,7 @@ _COLUMNS = (
     ("growth", "growth_bytes"),
     ("kept", "kept_bytes"),
     ("children", "children_bytes"),
+    ("slack", "slack_bytes"),
     ("seconds", "seconds"),
 )
 
@@ -157,7 +158,7 @@ def _table(tests: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(test: Mapping[str, Any], most_bytes: int) -> str:
     children = max((phase["children_bytes"] for phase in test["phases"]), default=0)
-    values = {**test, "children_bytes": children}
+    values = {**test, "children_bytes": children, "slack_bytes": test["slack_bytes"] or 0}
     cells = []
     for name, key in _COLUMNS:
         value = values[key]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from amm_exporter.units import format_ratio, format_size
+from amm_exporter.units import MIB, format_ratio, format_size
 from pytest_amm.records import Record
 
 _COLUMNS = ("peak", "growth", "kept")
 _FIGURE_WIDTH = 10
 _BAR_WIDTH = 8
 _DECISIONS = ("leak", "clean", "undecided", "not repeatable")
+_SLACK_TOLD_BYTES = 16 * MIB
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -25,7 +26,15 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
     yield from footer(records, budget_bytes=budget_bytes)
+    yield from slack(records)
     yield from leaks(records)
+
+
+def slack(records: Sequence[Record]) -> Iterator[str]:
+    """How much the growth of a test may hide, where that is enough to matter."""
+    most_bytes = max((record.slack_bytes or 0 for record in records), default=0)
+    if most_bytes >= _SLACK_TOLD_BYTES:
+        yield f"slack: up to {format_size(most_bytes)} of free heap could be taken again without showing as growth"
 
 
 def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[str]:

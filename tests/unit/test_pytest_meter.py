@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
+from amm_exporter.probes.mallinfo import Mallinfo2
 from pytest_amm.meter import Meter, SampledMark
+from pytest_amm.slack import FreeHeap
 
 MB = 1 << 20
 
@@ -69,3 +71,45 @@ def test_without_a_kernel_mark_a_thread_samples_and_says_so() -> None:
     finally:
         meter.close()
     assert "amm-sampled-mark" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_meter_of_a_run_within_a_run_tells_the_outer_one(meter: Meter) -> None:
+    meter.claim()
+    inner = Meter()
+    inner.claim()
+    try:
+        meter.start()
+        spike = b"1" * (64 * MB)
+        del spike
+        inner.start()
+        inner.stop()
+        span = meter.stop()
+    finally:
+        inner.close()
+        meter.close()
+    assert abs(span.peak_bytes - span.start_bytes - 64 * MB) <= MB
+    assert Meter._owners == []
+
+
+def test_the_free_heap_is_no_more_than_what_is_resident_beside_what_is_used() -> None:
+    heap = FreeHeap(mallinfo=lambda: Mallinfo2(fordblks=100 * MB, uordblks=30 * MB), clock=lambda: 0.0)
+    assert heap.read_bytes(200 * MB) == 100 * MB
+    heap = FreeHeap(mallinfo=lambda: Mallinfo2(fordblks=100 * MB, uordblks=30 * MB), clock=lambda: 0.0)
+    assert heap.read_bytes(50 * MB) == 20 * MB, "the rest was given back to the system"
+
+
+def test_a_costly_reading_of_the_free_heap_is_not_repeated_soon() -> None:
+    now = [0.0]
+    readings = []
+
+    def mallinfo() -> Mallinfo2:
+        now[0] += 0.010
+        readings.append(now[0])
+        return Mallinfo2(fordblks=len(readings))
+
+    heap = FreeHeap(mallinfo=mallinfo, clock=lambda: now[0])
+    assert heap.read_bytes(MB) == 1
+    now[0] = 0.9
+    assert heap.read_bytes(MB) == 1
+    now[0] = 1.1
+    assert heap.read_bytes(MB) == 2
