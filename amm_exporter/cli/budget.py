@@ -1,7 +1,7 @@
 """Suggest memory budgets for tests from reports of earlier runs.
 
     pytest --amm-peaks --amm-json=memory.json
-    amm budget suggest memory.json...
+    amm budget suggest memory.json...        (--help after it: what else it takes)
 
 The work is the pytest plugin's: this runs it as `python -m pytest_amm` would, since the two packages do not import each
 other.
@@ -15,6 +15,7 @@ import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "amm budget suggest [options] REPORT.json..."
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="suggest REPORT ...", help="what to do")
 
 

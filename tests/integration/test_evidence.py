@@ -61,6 +61,10 @@ def test_a_running_process_tells_what_grows_where_and_what_keeps_it_alive(
     (chain,) = evidence["chains"].values()
     assert chain[0] == "module __main__"
 
+    command = ["evidence", "--pid", str(program.pid), "--trace", "0", "--output", str(tmp_path)]
+    assert main(command) == 2
+    assert capsys.readouterr().err == f"amm: evidence: cannot write {tmp_path}: Is a directory\n"
+
     assert main(["analyze", str(file)]) == 0
     shown = capsys.readouterr().out
     assert "module __main__ -> dict -> " in shown

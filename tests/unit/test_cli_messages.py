@@ -67,8 +67,13 @@ MESSAGES = [
         "check --limit 100MB --set tiers.moderate=600MB",
         "flag --set tiers.moderate: tiers.moderate: got 600 MiB, which is not below tiers.high = 70% (default) under a limit of 100 MiB; the order is moderate < high < severe < critical",
     ),
+    ("dashboards --output data", "dashboards: cannot write to data: File exists"),
+    ("dashboards --output /proc/here", "dashboards: cannot write to /proc/here: No such file or directory"),
     ("policy --explian", "policy: unrecognized arguments: --explian; see amm policy --help"),
-    ("demo --seconds 0", f"demo: argument --seconds: got '0'; expected {DURATIONS}, more than zero and at most 100 years; see amm demo --help"),
+    (
+        "demo --seconds 0",
+        f"demo: argument --seconds: got '0'; expected {DURATIONS}, more than zero and at most 100 years; see amm demo --help",
+    ),
     ("demo --seconds soon", f"demo: argument --seconds: got 'soon'; expected {DURATIONS}; see amm demo --help"),
 ]
 STATUS = {"no such program on PATH": 127, "it is not executable": 126}

@@ -47,6 +47,8 @@ FILES = [
     ("limit: [1GB]", f"limit: got ['1GB']; expected 'auto' or {SIZES}"),
     ("limit: 2024-13-45", "not valid YAML: month must be in 1..12"),
     ("limit:", f"limit: got None; expected 'auto' or {SIZES}"),
+    ("evidence: {directory: ''}", "evidence.directory: got ''; expected 'auto', 'none' or a directory"),
+    ("evidence: {directory: 3}", "evidence.directory: got 3; expected 'auto', 'none' or a directory"),
     ("budget: lots", f"budget: got 'lots'; expected 'none' or {SIZES}"),
     ("budget: 0B", f"budget: got '0B'; expected 'none' or {SIZES}; it must be more than zero"),
     ("target: -5", f"target: got -5; expected 'none' or {SIZES}; a size cannot be negative"),
