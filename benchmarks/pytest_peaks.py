@@ -4,7 +4,8 @@
 
 Every row is one test. "kernel" is the growth of the high-water mark in a bare process that runs the same lines (for
 the row with a child process: the child's own mark). `--base-mb 3000` makes the tests start at 3 GB resident.
-pytest-memray and pytest-monitor are measured where they are installed.
+The peers are measured where they are installed: pytest-memray, pytest-monitor, and pytest-resource-usage, which samples
+the unique set size of the process tree every 0.1 s ("USS") or asks tracemalloc. `--json FILE` keeps the figures.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 MB = 1 << 20
@@ -156,49 +158,72 @@ def monitor(directory: Path, base_mb: int) -> dict[str, float]:
     return {row_name(item): usage - least for item, usage in rows}
 
 
-def traced(directory: Path, base_mb: int) -> dict[str, float]:
-    """tracemalloc's peak, by a conftest of a few lines."""
-    del base_mb
-    conftest = directory / "conftest.py"
-    conftest.write_text(
-        "import json, pytest, tracemalloc\nfound = {}\n"
-        "@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_protocol(item):\n"
-        "    tracemalloc.start()\n    try:\n        return (yield)\n    finally:\n"
-        "        found[item.name] = tracemalloc.get_traced_memory()[1]\n        tracemalloc.stop()\n"
-        "def pytest_sessionfinish(): json.dump(found, open('t.json', 'w'))\n"
-    )
-    pytest_run(directory)
-    conftest.unlink()
-    found = json.loads((directory / "t.json").read_text())
-    return {row_name(name): size / MB for name, size in found.items()}
+def resource_usage(marker: str) -> Callable[[Path, int], dict[str, float]]:
+    """What pytest-resource-usage prints for tests with one of its markers, in the units it prints."""
+    units = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+
+    def measured(directory: Path, base_mb: int) -> dict[str, float]:
+        del base_mb
+        conftest = directory / "conftest.py"
+        conftest.write_text(
+            "import pytest\ndef pytest_collection_modifyitems(items):\n"
+            f"    for item in items: item.add_marker(pytest.mark.{marker})\n"
+        )
+        plugins = ("report", "uss", "tracemalloc")
+        text = pytest_run(directory, *(part for name in plugins for part in ("-p", f"pytest_resource_usage.{name}")))
+        conftest.unlink()
+        pattern = r"^(\S+) \(call\) peak [a-z ]+: (-?[\d.e+]+) ?(bytes|kB|MB|GB)$"
+        return {row_name(test): float(size) * units[unit] / MB for test, size, unit in re.findall(pattern, text, re.M)}
+
+    return measured
+
+
+def tools() -> dict[str, Callable[[Path, int], dict[str, float]]]:
+    """Ours, and the peers that are installed."""
+    peers = {
+        "pytest_memray": {"pytest-memray": memray},
+        "pytest_monitor": {"pytest-monitor": monitor},
+        "pytest_resource_usage": {
+            "resource-usage USS": resource_usage("report_uss"),
+            "tracemalloc": resource_usage("report_tracemalloc"),
+        },
+    }
+    found: dict[str, Callable[[Path, int], dict[str, float]]] = {"pytest_amm": ours}
+    for package, measures in peers.items():
+        found |= measures if importlib.util.find_spec(package) else {}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base-mb", type=int, default=50)
-    base_mb = parser.parse_args().base_mb
-    tools = {"pytest_amm": ours, "tracemalloc": traced}
-    if importlib.util.find_spec("pytest_memray"):
-        tools["pytest-memray"] = memray
-    if importlib.util.find_spec("pytest_monitor"):
-        tools["pytest-monitor"] = monitor
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    figures = {"kernel": {row: kernel(row) for row in ROWS}}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "test_peaks.py").write_text(suite(base_mb))
-        figures = {tool: measure(directory, base_mb) for tool, measure in tools.items()}
-    print(f"{'MB, at a base of ' + str(base_mb) + ' MB':26} {'kernel':>9}" + "".join(f"{tool:>16}" for tool in tools))
+        (directory / "test_peaks.py").write_text(suite(arguments.base_mb))
+        figures |= {tool: measure(directory, arguments.base_mb) for tool, measure in tools().items()}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures))
+    print(f"MB, at a base of {arguments.base_mb} MB\n")
+    print(f"| 300 MB for 5 ms as | {' | '.join(figures)} |")
+    print("|---|" + "--:|" * len(figures))
     for row in ROWS:
-        truth = kernel(row)
-        cells = "".join(_cell(figures[tool].get(row), truth) for tool in tools)
-        print(f"{row:26} {truth:9.1f}{cells}")
-    print("! = off by more than 2 % and more than 1 MB")
+        cells = (_cell(seen.get(row), figures["kernel"][row]) for seen in figures.values())
+        print(f"| {row} | {' | '.join(cells)} |")
+    print("\n**bold** = off by more than 2 % and more than 1 MB")
 
 
 def _cell(value: float | None, truth: float) -> str:
     if value is None:
-        return f"{'-':>16}"
-    wrong = abs(value - truth) > max(1.0, 0.02 * truth)
-    return f"{value:14.1f} {'!' if wrong else ' '}"
+        return "-"
+    return f"**{value:.1f}**" if wrong(value, truth) else f"{value:.1f}"
+
+
+def wrong(value: float, truth: float) -> bool:
+    """Off by more than 1 MB and more than 2 %."""
+    return abs(value - truth) > max(1.0, 0.02 * abs(truth))
 
 
 if __name__ == "__main__":

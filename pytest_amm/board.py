@@ -181,6 +181,10 @@ class Board:
     def write_owner(self, slot: int, owner: tuple[int, int, int, int, int]) -> None:
         _OWNER.pack_into(self._map, _at(slot), *owner)
 
+    def generation(self, slot: int) -> int:
+        (generation,) = _GENERATION.unpack_from(self._map, _at(slot) + _GENERATION_AT)
+        return int(generation)
+
     def write_generation(self, slot: int, generation: int) -> None:
         """The rest of the owner's words stays: this is said for each phase, the rest once for each test."""
         _GENERATION.pack_into(self._map, _at(slot) + _GENERATION_AT, generation)

@@ -51,7 +51,14 @@ class Watch:
         board.write_owner(slot, (self._pid, 0, 0, 0, 0))
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
-        """A new test, from here on judged above `base_bytes`."""
+        """A new test, from here on judged above `base_bytes`.
+
+        It may be in a child that another plugin forked (pytest-forked), or after tests that were: what is told of it
+        must be told of this process, and not taken for what was told of them.
+        """
+        self._pid = os.getpid()
+        generation = self._board.generation(self._slot)
+        self._generation = generation + (generation & 1)
         self._test_number += 1
         owner = (self._pid, self._generation, base_bytes, limit_bytes, self._test_number)
         self._board.write_owner(self._slot, owner)
