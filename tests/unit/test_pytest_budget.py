@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pytest_amm.breach import Breach, judge
-from pytest_amm.budget import DirectoryBudget, TestBudget
+from pytest_amm.budget import Budgets, DirectoryBudget, TestBudget
+from pytest_amm.markers import markers_in_use
 
+pytest_plugins = ["pytester"]
 MB = 1 << 20
 
 
@@ -54,3 +56,31 @@ def test_the_session_breach_is_told_before_the_tests_own() -> None:
 )
 def test_a_directory_covers_what_lies_in_it(path: str, nodeid: str, covered: bool) -> None:
     assert DirectoryBudget(path=path, size_bytes=1).covers(nodeid) is covered
+
+
+@pytest.mark.parametrize(
+    ("source", "used"),
+    [
+        ("@pytest.mark.amm_leak\n@pytest.mark.other\ndef test_it(): pass", {"amm_leak"}),
+        ("pytestmark = pytest.mark.amm_budget('1MB')\ndef test_it(): pass", {"amm_budget"}),
+        ("@pytest.mark.amm_isolate\nclass TestIt:\n    def test_it(self): pass", {"amm_isolate"}),
+        ("@pytest.mark.other\ndef test_it(): pass", set()),
+    ],
+)
+def test_markers_in_use_are_found_on_tests_and_on_what_holds_them(
+    pytester: pytest.Pytester, source: str, used: set[str]
+) -> None:
+    assert markers_in_use(pytester.getitems("import pytest\n" + source)) == used
+
+
+def test_the_nearest_marker_then_the_longest_directory_then_the_common_budget(pytester: pytest.Pytester) -> None:
+    source = "import pytest\n@pytest.mark.amm_budget('3MB')\ndef test_own(): pass\ndef test_other(): pass"
+    own, other = pytester.getitems(source)
+    path = other.nodeid.partition("::")[0]
+    directories = [DirectoryBudget(path=".", size_bytes=1), DirectoryBudget(path=path, size_bytes=2)]
+    budgets = Budgets(4, directories)
+    budgets.read([own, other], marked=True)
+    assert budgets.of(own.nodeid) == TestBudget(size_bytes=3 * MB, source="@pytest.mark.amm_budget")
+    assert budgets.of(other.nodeid) == TestBudget(size_bytes=2, source=f"amm_budget_for {path}")
+    assert budgets.of("elsewhere.py::test_it") == TestBudget(size_bytes=4, source="--amm-test-budget")
+    assert Budgets(None, []).of(own.nodeid) is None
