@@ -27,16 +27,21 @@ __all__ = ["CacheRegistry", "CacheStats", "PoolStats"]
 log = logging.getLogger("amm.probes")
 
 MAX_NAMES = 100
-OVERFLOW_NAME = "_other"
 Stats = CacheStats | PoolStats
+OVERFLOW_NAMES: dict[type[Stats], str] = {CacheStats: "_other", PoolStats: "_other_pools"}
 _LRU_CACHE: type = type(functools.lru_cache(maxsize=1)(lambda: None))
 
 
 @dataclass(slots=True)
 class _Watched:
-    """One name. `past` is what was counted before the object started its counters anew, `start` what is not ours."""
+    """One name. `past` is what was counted before the object started its counters anew, `latest` what was read last.
+
+    A `crowded` one came when there were names enough: it is part of the sum, and stays so.
+    """
 
     reference: weakref.ref[Any]
+    crowded: bool = False
+    latest: Stats | None = None
     last: dict[str, int] = field(default_factory=dict)
     past: dict[str, int] = field(default_factory=dict)
     failed: bool = False
@@ -45,13 +50,15 @@ class _Watched:
 class CacheRegistry:
     """Watched objects by name, MAX_NAMES at most shown; what lies beyond is summed up under `_other`.
 
-    An object that nobody else holds disappears. A forked child counts from zero, so that the sum over all processes
-    has every look-up once. An object whose statistics fail is left out, logged once, and named in `failed`.
+    An object that nobody else holds disappears; of one in the sum its counts stay, since no sum may go back. A forked
+    child counts from zero, so that the sum over all processes has every look-up once. An object whose statistics fail
+    is left out, logged once, and named in `failed`.
     """
 
     def __init__(self, *, max_names: int = MAX_NAMES) -> None:
         self._max_names = max_names
         self._watched: dict[str, _Watched] = {}
+        self._gone: dict[type[Stats], Stats] = {}
         self._follows_forks = False
 
     def watch(self, name: str, obj: Any) -> None:
@@ -69,7 +76,10 @@ class CacheRegistry:
             raise AMMError(f"cannot watch {name!r}: a {type(obj).__name__} cannot be referenced weakly") from None
         if cache_counting.is_cachetools(obj):
             cache_counting.install(obj)
-        self._watched[name] = _Watched(reference)
+        if taken is None or taken.reference() is None:
+            self._forget(name)
+            own_names = sum(not watched.crowded for watched in list(self._watched.values()))
+            self._watched[name] = _Watched(reference, crowded=own_names >= self._max_names)
         self._follow_forks()
 
     def watch_all(self, package: str) -> tuple[str, ...]:
@@ -96,6 +106,7 @@ class CacheRegistry:
         """Unwatch everything."""
         for name in list(self._watched):
             self.unwatch(name)
+        self._gone.clear()
 
     def objects(self) -> dict[str, Any]:
         """The live objects by name, for actions on them."""
@@ -113,12 +124,30 @@ class CacheRegistry:
         for name, watched in list(self._watched.items()):
             obj = watched.reference()
             if obj is None:
-                self._watched.pop(name, None)
+                self._forget(name)
                 continue
             stats = self._read_one(name, watched, obj)
             if stats:
-                found[name] = rising(stats, watched)
-        return bounded(found, self._max_names)
+                found[name] = watched.latest = rising(stats, watched)
+        return self._bounded(found)
+
+    def _forget(self, name: str) -> None:
+        watched = self._watched.pop(name, None)
+        if watched is not None and watched.crowded and watched.latest is not None:
+            kind = type(watched.latest)
+            self._gone[kind] = added(self._gone.get(kind, kind()), kind(**counters(watched.latest)))
+
+    def _bounded(self, found: dict[str, Stats]) -> dict[str, Stats]:
+        """Those with a name of their own; the rest, and what is gone of it, added up, caches apart from pools."""
+        shown, sums = {}, dict(self._gone)
+        for name, stats in found.items():
+            watched = self._watched.get(name)
+            if watched is not None and watched.crowded:
+                kind = type(stats)
+                sums[kind] = added(sums[kind], stats) if kind in sums else stats
+            else:
+                shown[name] = stats
+        return shown | {OVERFLOW_NAMES[kind]: stats for kind, stats in sums.items()}
 
     def _read_one(self, name: str, watched: _Watched, obj: Any) -> Stats | None:
         try:
@@ -139,7 +168,9 @@ class CacheRegistry:
 
     def _start_over_in_child(self) -> None:
         """What was counted up to here is the parent's. Only counters that are read without a lock can be set off."""
+        self._gone.clear()
         for watched in list(self._watched.values()):
+            watched.latest = None
             obj = watched.reference()
             if is_lru_cache(obj) or cache_counting.is_cachetools(obj):
                 stats = read_stats(obj)
@@ -200,18 +231,6 @@ def rising(stats: Stats, watched: _Watched) -> Stats:
     watched.last = now
     risen: dict[str, Any] = {name: max(0, value + watched.past.get(name, 0)) for name, value in now.items()}
     return replace(stats, **risen)
-
-
-def bounded(found: dict[str, Stats], max_names: int) -> dict[str, Stats]:
-    """The first names up to the bound, the rest added up, caches apart from pools."""
-    names = list(found)
-    kept = {name: found[name] for name in names[:max_names]}
-    rest = [found[name] for name in names[max_names:]]
-    for kind, suffix in ((CacheStats, ""), (PoolStats, "_pools")):
-        of_kind = [stats for stats in rest if isinstance(stats, kind)]
-        if of_kind:
-            kept[OVERFLOW_NAME + suffix] = functools.reduce(added, of_kind)
-    return kept
 
 
 def added(one: Stats, other: Stats) -> Stats:

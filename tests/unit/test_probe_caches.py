@@ -366,6 +366,35 @@ def test_names_beyond_the_bound_are_summed_up(count: int, shown: int) -> None:
     assert ("_other" in found) == (count > 3)
 
 
+class Counted:
+    """Goes as soon as nobody holds it."""
+
+    def __init__(self, hits: int) -> None:
+        self._hits = hits
+
+    def stats(self) -> dict[str, int]:
+        return {"hits": self._hits, "entries": 1}
+
+
+def test_the_sum_does_not_go_back_when_one_of_it_or_one_with_a_name_goes() -> None:
+    registry = CacheRegistry(max_names=1)
+    things = {str(number): Counted(10**number) for number in range(4)}
+    for name, thing in things.items():
+        registry.watch(name, thing)
+    assert registry.read()["_other"] == CacheStats(hits=1110, entries=3)
+    del things["1"], thing
+    assert registry.read()["_other"] == CacheStats(hits=1110, entries=2)
+    del things["2"]
+    assert registry.read()["_other"] == CacheStats(hits=1110, entries=1)
+    del things["0"]  # its name's place is for another, and not for one of the sum
+    assert registry.read() == {"_other": CacheStats(hits=1110, entries=1)}
+    registry.watch("new", new := Counted(5))
+    assert registry.read() == {"new": CacheStats(hits=5, entries=1), "_other": CacheStats(hits=1110, entries=1)}
+    del new
+    things.clear()
+    assert registry.read() == {"_other": CacheStats(hits=1110)}
+
+
 def test_pools_beyond_the_bound_are_summed_up_apart() -> None:
     registry = CacheRegistry(max_names=0)
     things = WithStats({"in_use": 1}), WithStats({"in_use": 2}), WithStats({"hits": 4})
