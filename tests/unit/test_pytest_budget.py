@@ -61,10 +61,10 @@ def test_a_directory_covers_what_lies_in_it(path: str, nodeid: str, covered: boo
 @pytest.mark.parametrize(
     ("source", "used"),
     [
-        ("@pytest.mark.amm_leak\n@pytest.mark.other\ndef test_it(): pass", {"amm_leak"}),
+        ("@pytest.mark.amm_leak\n@pytest.mark.skipif(False, reason='')\ndef test_it(): pass", {"amm_leak"}),
         ("pytestmark = pytest.mark.amm_budget('1MB')\ndef test_it(): pass", {"amm_budget"}),
         ("@pytest.mark.amm_isolate\nclass TestIt:\n    def test_it(self): pass", {"amm_isolate"}),
-        ("@pytest.mark.other\ndef test_it(): pass", set()),
+        ("@pytest.mark.usefixtures('tmp_path')\ndef test_it(): pass", set()),
     ],
 )
 def test_markers_in_use_are_found_on_tests_and_on_what_holds_them(
