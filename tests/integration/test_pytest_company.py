@@ -1,4 +1,7 @@
-"""In the company of other plugins: pytest-benchmark, pytest-rerunfailures, pytest-timeout, --pdb's absence, -x."""
+"""In the company of pytest-benchmark, pytest-rerunfailures, subtests, programs that a test starts, and -x.
+
+unittest, doctest, xdist and pytester are in test_pytest_toolkit, pytest-forked and pytest-asyncio in tests/e2e.
+"""
 
 from __future__ import annotations
 
@@ -80,6 +83,44 @@ def test_a_rerun_is_judged_anew(pytester: pytest.Pytester, monkeypatch: pytest.M
     )
     result = pytester.runpytest_subprocess("--amm-test-budget=16MB", "--reruns=1", "-p", "no:cacheprovider")
     assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
+
+
+def test_subtests_share_the_budget_of_their_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
+    pytester.makepyfile(
+        test_it="""
+        def test_parts(subtests):
+            kept = []
+            for number in range(4):
+                with subtests.test(number=number):
+                    kept.append(b"1" * (10 << 20))
+                    assert number != 1
+        def test_after(subtests):
+            with subtests.test("small"): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-test-budget=30MB", "--amm-on-breach=fail", "--amm-json=r.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    parts, after = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert 39 << 20 < parts["growth_bytes"] < 46 << 20
+    assert (parts["breach"]["scope"], after["breach"]) == ("test", None)
+    result.stdout.fnmatch_lines(["*assert 1 != 1*"])
+
+
+def test_a_program_that_a_test_starts_is_counted(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
+    pytester.makepyfile(
+        test_it="""
+        import subprocess, sys
+        def test_it():
+            program = "import time; x = b'1' * (60 << 20); time.sleep(0.05)"
+            subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
+        """
+    )
+    pytester.runpytest_subprocess("--amm-json=r.json").assert_outcomes(passed=1)
+    (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert 60 << 20 < max(phase["children_bytes"] for phase in test["phases"]) < 80 << 20
+    assert test["growth_bytes"] > 55 << 20
 
 
 def test_first_failure_ends_the_run_with_x(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
