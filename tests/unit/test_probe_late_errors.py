@@ -16,10 +16,12 @@ from amm_exporter.probes.gc_events import GcProbe
 
 @pytest.fixture(autouse=True)
 def hook():
-    """The interpreter's own, in place of pytest's, which makes a failure of every exception it sees."""
+    """The interpreter's own, in place of pytest's, which makes a failure of every exception it sees. Nor is there a
+    callback of Hypothesis, which loses the signals that it is called with."""
     before, sys.unraisablehook = sys.unraisablehook, sys.__unraisablehook__
+    others, gc.callbacks[:] = gc.callbacks[:], []
     yield
-    sys.unraisablehook = before
+    sys.unraisablehook, gc.callbacks[:] = before, others
 
 
 @pytest.fixture
