@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import textwrap
 
 import pytest
+
+from pytest_amm import hookspecs
 
 pytest_plugins = ["pytester"]
 
@@ -215,6 +219,20 @@ def test_hooks_are_called_with_what_they_promise(pytester: pytest.Pytester) -> N
     result.stdout.fnmatch_lines_random(
         ["*SAMPLE test_it setup True", "*SAMPLE test_it call True", "*BREACH test_it True"]
     )
+    assert json.loads((pytester.path / "r.json").read_text())["session"]["commit"] == "abc"
+
+
+def test_the_example_of_each_hook_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them at once, as they stand in the docstrings."""
+    names = [name for name in vars(hookspecs) if name.startswith("pytest_amm_")]
+    examples = [(inspect.getdoc(getattr(hookspecs, name)) or "").partition("::\n")[2] for name in names]
+    assert len(names) == len(list(filter(None, examples))) == 3
+    prelude = "import os\ndef dump_heap(name): print('DUMPED', name)\n"
+    pytester.makeconftest(prelude + "\n".join(textwrap.dedent(example) for example in examples))
+    pytester.makepyfile("def test_it(): kept = b'1' * (140 << 20)")
+    monkeypatch.setenv("GIT_COMMIT", "abc")
+    result = pytester.runpytest_subprocess("--amm-test-budget=1MB", "--amm-on-breach=fail", "--amm-json=r.json", "-s")
+    result.stdout.fnmatch_lines(["*::test_it [0-9]*", "*DUMPED test_it*"])
     assert json.loads((pytester.path / "r.json").read_text())["session"]["commit"] == "abc"
 
 
