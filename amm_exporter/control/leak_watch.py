@@ -1,4 +1,4 @@
-"""Leak detectors over the samples of one process: one for each series, fed at the policy's pace."""
+"""Leak detectors over the samples of one process: one for each series, fed at the policy's pace, at most."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from amm_exporter.policy import Policy
 
 log = logging.getLogger("amm.control")
 
+SHORTEST_SECONDS = 0.2
+"""Between two samples of a detector, which looks at its record often while that is short."""
+
 
 class LeakWatch:
     """Feed it every sample; it takes one each `interval` and keeps the verdicts.
@@ -21,7 +24,7 @@ class LeakWatch:
 
     def __init__(self, policy: Policy) -> None:
         self._settings = leak_settings(policy)
-        self._interval_seconds = policy.interval_seconds
+        self._interval_seconds = max(SHORTEST_SECONDS, policy.interval_seconds)
         self._next_seconds = float("-inf")
         self._detectors: dict[str, LeakDetector] = {}
         self._limit_bytes: int | None = None
