@@ -94,6 +94,9 @@ def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int) ->
         row = "".join(f"{format_size(figure):>10}" for figure in figures)
         note = f" (more than {format_ratio(fail_ratio or 0)})" if change in failing else ""
         yield f"{row}  {change.nodeid}{note}"
+    if failing:
+        grew = "1 test grew" if len(failing) == 1 else f"{len(failing)} tests grew"
+        yield f"this fails the run: {grew} by more than {format_ratio(fail_ratio or 0)} and more than the noise"
 
 
 def _growths(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:

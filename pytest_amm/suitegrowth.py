@@ -90,6 +90,7 @@ def lines(growth: SuiteGrowth) -> Iterator[str]:
     yield f"{where}: leaks {format_size(growth.bytes_per_test)} a test ({bounds}, {growth.kind}); most stayed after"
     for nodeid, gained_bytes in growth.largest:
         yield f"{format_size(gained_bytes):>10}  {nodeid}"
+    yield "this fails the run: fixtures, unittest or plugins leak, or tests that the leak gate names"
 
 
 def watch_suite(config: pytest.Config) -> SuiteReader:

@@ -60,6 +60,7 @@ def test_what_is_told() -> None:
     assert list(lines(changes(base | {"t1": 30 * MB}, base), fail_ratio=0.1, count=5)) == [
         "    before       now    change     noise  test",
         "    10 MiB    30 MiB    20 MiB   256 KiB  t1 (more than 10%)",
+        "this fails the run: 1 test grew by more than 10% and more than the noise",
     ]
     assert list(lines(changes(base, base), fail_ratio=0.1, count=5)) == [
         "no test differs by more than the noise (256 KiB here) among 10 in both runs"
