@@ -35,6 +35,7 @@ def probe():
 def _collect_until_a_signal(number: signal.Signals) -> None:
     """The heap is large enough for the signal to come during a collection."""
     junk = [[each] for each in range(200_000)]
+    gc.collect()  # a __del__ of what other tests left would lose the signal as well
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     end = time.monotonic() + 0.1
     while time.monotonic() < end:
