@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from amm_exporter.errors import AMMError
+from pytest_amm.budget import _marker_bytes as marker_bytes
 from pytest_amm.leakgate import parse_rule
 from pytest_amm.options import OPTIONS, Option
 from pytest_amm.settings import read
@@ -66,3 +67,15 @@ def test_a_marker_argument_takes_or_refuses_any_value_in_one_line(argument: str,
         value = random_value(chance)
         told.append(refusal(lambda value=value: parse_rule({argument: value}), AMMError))
     assert [text for text in told if text is not None and not one_line(text)] == []
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_budget_marker_takes_or_refuses_any_value_in_one_line(count: int) -> None:
+    chance = random.Random("amm_budget")
+    told = []
+    for _ in range(count):
+        arguments = tuple(random_value(chance) for _ in range(chance.choice((1, 1, 1, 0, 2))))
+        marker = pytest.Mark("amm_budget", arguments, {}, _ispytest=True)
+        told.append(refusal(lambda marker=marker: marker_bytes("test_it", marker), pytest.UsageError))
+    assert [text for text in told if text is not None and not one_line(text)] == []
+    assert 0 < sum(text is None for text in told) < count
