@@ -53,6 +53,8 @@ class AMMInstrumentor(BaseInstrumentor):  # type: ignore[misc] # the base is unt
             self._session = start(kwargs.get("policy"), meter_provider=provider)
         except AMMError as error:
             log.error("AMM is off: %s", error)
+        except Exception:  # what leaves this method takes the program's other instrumentations down with it
+            log.exception("AMM is off, since it could not start")
 
     def _uninstrument(self, **kwargs: Any) -> None:
         session, self._session = self._session, None

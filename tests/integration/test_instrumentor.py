@@ -62,6 +62,16 @@ def test_a_wrong_policy_is_one_line_and_no_exception(provider: MeterProvider, ca
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+def test_whatever_else_goes_wrong_stays_here_too(caplog: pytest.LogCaptureFixture) -> None:
+    """OpenTelemetry gives up all that it instruments where one instrumentor raises."""
+    instrumentor = AMMInstrumentor()
+    instrumentor.instrument(meter_provider="no provider", policy={})
+    assert instrumentor.session is None
+    instrumentor.uninstrument()
+    assert caplog.messages == ["AMM is off, since it could not start"]
+    assert "no attribute" in caplog.text
+
+
 # -- as opentelemetry-instrument finds it
 
 
