@@ -17,6 +17,7 @@ from dataclasses import replace
 from amm_exporter.analysis.grid import POINTS
 from amm_exporter.analysis.normal import normal_quantile
 from amm_exporter.analysis.pyramid import Block, Pyramid
+from amm_exporter.analysis.trend import STILL_GROWING
 from amm_exporter.analysis.verdicts import LeakSettings, Verdict, exhaustion, undecided, verdict_of
 from amm_exporter.analysis.windows import Demand, Finding, examine
 
@@ -25,26 +26,33 @@ __all__ = ["LeakDetector", "LeakSettings", "Verdict"]
 LARGEST = 2.0**63
 """Sizes and times beyond this are no measurements."""
 
-ODDS_OLD, ODDS_FRESH, ODDS_SLOWING = 2.0, 4.0, 8.0
+ODDS_OLD, ODDS_FRESH, ODDS_SLOWING = 2.0, 12.0, 14.0
 """Lead in Schwarz's criterion that counts for a leak at 99 % confidence: growth since the start of the record, growth
 after a calm stretch, and growth that was faster before. With these and the next ones the share of innocents that are
 ever flagged and the delay are traded for each other: `python -m benchmarks.leaks`."""
 
-EARLY_SAMPLES, EARLY_ODDS, EARLY_CAP = 112, 40.0, 48.0
-"""Programs fill what they will keep when they start: of shorter records far more is asked, up to a cap which a leak
-without noise exceeds."""
+WAIT_SAMPLES, WAIT_ODDS = 48, 150.0
+"""Programs fill what they will keep when they start, at first in a straight line: of shorter records are asked odds
+that only a leak without noise brings."""
+
+YOUNG_SAMPLES, YOUNG_PACE = 256, 0.75
+"""Up to here the last third must keep this share of the pace to raise a verdict, and one bad look withdraws it: what
+fills is about to end."""
+
+LONG_SAMPLES = 4096
+"""Beyond this a look costs nothing beside the samples between two of them: there are four times as many."""
 
 RAISE, MOST, STEP_UP, STEP_DOWN = 4.0, 8.0, 3.0, 3.0
 """The sum of leads at which a verdict is raised (it falls at 0), its ceiling, and the most one look adds or takes."""
 
-TREND_LOOKS = 1.5
-"""The trend's t must be this many times the normal quantile: it is looked at again and again."""
+TREND_LOOKS = 1.0
+"""The trend's t must be this many times the normal quantile. The contest asks more of whatever passes."""
 
 OVERWHELMING = 15.0
 """A lead that needs no second look."""
 
-RESTART_SHARE = 0.5
-"""After a restart the new life must have grown by this share of the old, over EARLY_SAMPLES, to be judged by itself.
+RESTART_SHARE, RESTART_SAMPLES = 0.5, 112
+"""After a restart the new life must have grown by this share of the old, over so many samples, to be judged by itself.
 One tooth of a saw among many never is."""
 
 FINEST_GLANCE = 3
@@ -59,7 +67,7 @@ class LeakDetector:
     """
 
     __slots__ = (
-        "_clock_shift", "_demand", "_finding", "_first_time", "_last_time", "_leaking", "_level",
+        "_clock_shift", "_demands", "_finding", "_first_time", "_last_time", "_leaking", "_level",
         "_pyramid", "_sum", "_verdict", "settings",
     )  # fmt: skip
 
@@ -74,16 +82,7 @@ class LeakDetector:
         self._leaking = False
         self._finding: Finding | None = None
         self._verdict: Verdict | None = None
-        confidence = self.settings.confidence
-        extra = math.log(confidence / (1.0 - confidence) / 99.0)
-        self._demand = Demand(
-            growth_bytes=self.settings.min_growth_bytes,
-            growth_ratio=self.settings.min_growth_ratio,
-            trend_t=TREND_LOOKS * normal_quantile(confidence),
-            odds_old=ODDS_OLD + extra,
-            odds_fresh=ODDS_FRESH + extra,
-            odds_slowing=ODDS_SLOWING + extra,
-        )
+        self._demands = _demands(self.settings)
 
     def add(self, t_seconds: float, value_bytes: float) -> None:
         """One sample. Amortised a few microseconds; looks at the record each time it has grown by about a tenth."""
@@ -98,14 +97,19 @@ class LeakDetector:
         pyramid.add(time, value_bytes)
         count = pyramid.count
         if count >= POINTS:
-            if count & ((4 << self._level) - 1) == 0 or (
-                0.0 < self._sum < RAISE and count & ((2 << self._level) - 1) == 0
-            ):
+            if count & (self._pause(count) - 1) == 0:
                 self._look()
             elif count & ((16 << FINEST_GLANCE) - 1) == 0:
                 self._glance()
         elif count == 1:
             self._first_time = time
+
+    def _pause(self, count: int) -> int:
+        """Samples between two looks, a power of two: fewer while a verdict is in the making, or young."""
+        if count >= LONG_SAMPLES:
+            return 1 << self._level
+        soon = 0.0 < self._sum < RAISE or (self._leaking and count < YOUNG_SAMPLES)
+        return (2 if soon else 4) << self._level
 
     @property
     def leaking(self) -> bool:
@@ -138,9 +142,9 @@ class LeakDetector:
     def _look(self) -> None:
         """Examine life and recent stretches, best reason first, and add the lead to the sum."""
         life = self._life()
-        lead, best, first = -STEP_DOWN, None, None
+        lead, best, first = -MOST if self._pyramid.count < YOUNG_SAMPLES else -STEP_DOWN, None, None
         for blocks, older, samples in self._stretches(life):
-            finding = examine(blocks, older, self._demand, _early_odds(samples))
+            finding = examine(blocks, older, self._demand(samples))
             first = first or finding
             found = self._lead(finding)
             lead = max(lead, min(found, STEP_UP) if found < OVERWHELMING else RAISE)
@@ -148,6 +152,13 @@ class LeakDetector:
                 best = finding
                 break
         self._turn(lead, best or first)
+
+    def _demand(self, samples: int) -> Demand:
+        if samples >= YOUNG_SAMPLES:
+            return self._demands["grown"]
+        if self._leaking:
+            return self._demands["held"]
+        return self._demands["young" if samples >= WAIT_SAMPLES else "new"]
 
     def _glance(self) -> None:
         """Between the looks of a long life: has something new begun in the last few blocks?"""
@@ -159,9 +170,9 @@ class LeakDetector:
             blocks = list(pyramid.level(level))[-POINTS:]
             older = [block for block in life if block[0] < blocks[0][0]]
             high = max(block[1] for block in older)
-            if (blocks[-1][1] + blocks[-2][1]) / 2 - high < self._demand.growth_bytes:
+            if (blocks[-1][1] + blocks[-2][1]) / 2 - high < self.settings.min_growth_bytes:
                 continue
-            finding = examine(blocks, older, self._demand)
+            finding = examine(blocks, older, self._demands["grown"])
             lead = self._lead(finding)
             if lead >= 0.0:
                 self._turn(min(lead, STEP_UP), finding)
@@ -205,13 +216,29 @@ class LeakDetector:
         restart = _only_restart(life)
         if restart is not None:
             level, blocks = pyramid.since(restart[0])
-            enough = len(blocks) << level >= EARLY_SAMPLES and len(blocks) >= POINTS
+            enough = len(blocks) << level >= RESTART_SAMPLES and len(blocks) >= POINTS
             if enough and life[-1][1] - min(block[1] for block in blocks) > RESTART_SHARE * restart[1]:
                 yield blocks, None, len(blocks) << level
 
 
-def _early_odds(samples: int) -> float:
-    return min(EARLY_CAP, EARLY_ODDS * max(0.0, EARLY_SAMPLES / samples - 1.0))
+def _demands(settings: LeakSettings) -> dict[str, Demand]:
+    """What is asked of a record by its age, and while a verdict on a young one stands."""
+    confidence = settings.confidence
+    extra = math.log(confidence / (1.0 - confidence) / 99.0)
+    grown = Demand(
+        growth_bytes=settings.min_growth_bytes,
+        growth_ratio=settings.min_growth_ratio,
+        trend_t=TREND_LOOKS * normal_quantile(confidence),
+        odds_old=ODDS_OLD + extra,
+        odds_fresh=ODDS_FRESH + extra,
+        odds_slowing=ODDS_SLOWING + extra,
+        pace=STILL_GROWING,
+        doubts=1.0,
+    )
+    young = replace(grown, pace=YOUNG_PACE, doubts=0.0)
+    odds = WAIT_ODDS + extra
+    new = replace(young, odds_old=ODDS_OLD + odds, odds_fresh=ODDS_FRESH + odds, odds_slowing=ODDS_SLOWING + odds)
+    return {"grown": grown, "young": young, "new": new, "held": replace(grown, doubts=0.0)}
 
 
 def _only_restart(life: list[Block]) -> tuple[float, float] | None:

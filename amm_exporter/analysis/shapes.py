@@ -92,7 +92,7 @@ def _sampled(shape: Callable[[float], float]) -> list[float]:
 
 
 def _bounded() -> Iterator[tuple[str, list[list[float]]]]:
-    for full in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+    for full in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93):
         yield FILLING, [_sampled(lambda u, end=full: min(1.0, u / end))]  # type: ignore[misc]
     for begin, full in (
         (0.1, 0.3),

@@ -19,7 +19,7 @@ NEARLY_ONE = 0.85
 """An AR(1) coefficient above this is taken for a random walk (the truncation at 32 points)."""
 
 STILL_GROWING = 0.4
-"""The last third must keep this share of the slope."""
+"""The last third must keep this share of the slope, of a record that is not young."""
 
 
 @dataclass(slots=True)
@@ -100,9 +100,15 @@ def _rho(residuals: list[float]) -> float:
     return next((known for known in RHOS if rho <= known), 1.0) if rho <= NEARLY_ONE else 1.0
 
 
-def still_growing(trend: Trend) -> bool:
+def still_growing(trend: Trend, pace: float, doubts: float) -> bool:
+    """Whether the last third keeps this share of the slope, or may, within so many standard errors of its own."""
     count = max(6, (POINTS - trend.at) // 3)
     tail = trend.values[-count:]
     mean = sum(tail) / count
-    slope = sum((index - (count - 1) / 2) * (value - mean) for index, value in enumerate(tail))
-    return slope / (count * (count * count - 1) / 12) * (POINTS - 1) >= STILL_GROWING * trend.gain
+    covered = sum((index - (count - 1) / 2) * (value - mean) for index, value in enumerate(tail))
+    spread = count * (count * count - 1) / 12
+    slope, error = covered / spread, 0.0
+    if doubts:
+        left = sum((value - mean) ** 2 for value in tail) - covered * slope
+        error = math.sqrt(max(0.0, left) / (count - 2) / spread)
+    return (slope + doubts * error) * (POINTS - 1) >= pace * trend.gain

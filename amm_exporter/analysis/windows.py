@@ -63,12 +63,16 @@ class Demand:
     odds_old: float
     odds_fresh: float
     odds_slowing: float
+    pace: float
+    """Share of the slope that the last third must keep."""
+    doubts: float
+    """Standard errors of doubt in whose favour: 1, the leak's; 0, nobody's."""
 
 
 _NOTHING = Finding(because="nothing")
 
 
-def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Demand, early_odds: float = 0.0) -> Finding:
+def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Demand) -> Finding:
     """Judge one stretch. `older` is what lies before it; None when the stretch begins where the life of the series
     does, and then what is no leak is described too."""
     if blocks[-1][0] - blocks[0][0] < SHORTEST_SECONDS:
@@ -85,7 +89,7 @@ def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Dema
         if sum(means[-6:]) / 6 - max(block[1] for block in older) < max(material, 0.3 * rise):
             return _NOTHING
         fresh = _was_calm(older, grid.span, rise)
-    trend = _stronger(trend_of(means, level, on_floor=False), grid, level)
+    trend = _stronger(trend_of(means, level, on_floor=False), grid, level, demand)
     if trend is None:
         return _no_growth(grid, means, level, "floor stands") if whole else _NOTHING
     if trend.at and sum(means[-6:]) / 6 - max(means[: trend.at]) < max(material, 0.3 * rise):
@@ -95,11 +99,10 @@ def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Dema
         return _ended(grid, trend, "flat")
     if trend.t < demand.trend_t:
         return _ended(grid, trend, _unsure(means) if whole else "unsure")
-    if not still_growing(trend):
+    if not still_growing(trend, demand.pace, demand.doubts):
         return _ended(grid, trend, "fading")
     slowing = older is not None and not fresh
     asked = demand.odds_fresh if fresh else demand.odds_slowing if slowing else demand.odds_old
-    asked += early_odds
     outcome = contest(trend, asked, slowing=slowing)
     return replace(
         _ended(grid, trend, "contest"),
@@ -114,15 +117,12 @@ def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Dema
 
 def _no_growth(grid: Grid, means: list[float], level: float, because: str) -> Finding:
     """The plain least-squares slope, for what is not even a candidate."""
-    times = [index / (POINTS - 1) - 0.5 for index in range(POINTS)]
-    spread = dot(times, times)
-    gain = dot(means, times) / spread
-    left = sum((value - level - gain * time) ** 2 for value, time in zip(means, times, strict=True))
+    gain, error = _line(means)
     depth = (level - sum(grid.floors()) / POINTS) / (abs(level) or 1.0)
     return Finding(
         because="uneven" if because == "flat" and depth > UNEVEN else because,
         slope=gain / grid.span,
-        error=math.sqrt(left / (POINTS - 2) / spread) / grid.span,
+        error=error / grid.span,
         unevenness=depth,
     )
 
@@ -162,14 +162,33 @@ def _was_calm(older: Sequence[Block], span: float, rise: float) -> bool:
     return older[-1][0] - older[0][0] >= span and slope_of(older[-POINTS:]) < CALM * rise / span
 
 
-def _stronger(mean: Trend | None, grid: Grid, level: float) -> Trend | None:
+def _stronger(mean: Trend | None, grid: Grid, level: float, demand: Demand) -> Trend | None:
     """The trend of means or of floors, whichever is clearer; none when either does not rise at all."""
     if mean is None or mean.t < 0.5:
         return None
-    floor = trend_of(grid.floors(), level, on_floor=True)
+    floors = grid.floors()
+    floor = trend_of(floors, level, on_floor=True)
     if floor is None or floor.t < 0.5:
-        return None
+        sure = demand.doubts > 0.0 and mean.t >= demand.trend_t
+        return mean if sure and _is_vague(floors, mean.gain, demand.doubts) else None
     return floor if floor.t > mean.t else mean
+
+
+def _is_vague(floors: Sequence[float], gain: float, doubts: float) -> bool:
+    """Whether the floor may well rise at half the mean's pace: the smallest of many noisy samples is noisy itself."""
+    found, error = _line(floors)
+    return found + 2.0 * doubts * error > 0.5 * gain
+
+
+def _line(values: Sequence[float]) -> tuple[float, float]:
+    """Growth over the grid by least squares, and its standard error."""
+    level, spread = sum(values) / POINTS, dot(_EVEN, _EVEN)
+    gain = dot(values, _EVEN) / spread
+    left = sum((value - level - gain * time) ** 2 for value, time in zip(values, _EVEN, strict=True))
+    return gain, math.sqrt(left / (POINTS - 2) / spread)
+
+
+_EVEN = [index / (POINTS - 1) - 0.5 for index in range(POINTS)]
 
 
 def _jumpiness(trend: Trend) -> float:

@@ -53,14 +53,14 @@ class Draw(random.Random):
         return self.log_uniform(40.0, 1000.0)
 
     def noise(self, count: int, base: float) -> list[float]:
-        """White or mildly autocorrelated noise of 0.1 to 2 % of the level."""
+        """White or mildly autocorrelated noise of 0.1 to 1 % of the level."""
         deviation = base * self.log_uniform(0.001, 0.01)
         if self.random() < 0.5:
             return self.white(count, deviation)
         return self.autocorrelated(count, deviation, self.uniform(0.2, 0.85))
 
     def growth(self, base: float, noise: Sequence[float]) -> float:
-        """How much a leak gains over the series: 5 to 150 % of the level, and not lost in the noise."""
+        """How much a leak gains over the series: 8 to 150 % of the level, and not lost in the noise."""
         deviation = math.sqrt(sum(value * value for value in noise) / len(noise))
         return max(base * self.log_uniform(0.08, 1.5), deviation * self.uniform(5.0, 10.0), 3.0)
 
