@@ -48,7 +48,7 @@ def test_benchmarks_carry_their_memory(pytester: pytest.Pytester, monkeypatch: p
             "Name (time in*",  # below pytest-benchmark's own table
             "benchmark memory (growth: the most that a round needed at one time)",
             "* peak * growth * kept * kept/round * rounds  name",
-            "* MiB * MiB * B * 3  test_clean",
+            "* MiB * MiB *B * 3  test_clean",
             "* MiB * MiB * MiB * MiB * 10  test_kept",
         ]
     )
