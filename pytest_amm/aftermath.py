@@ -28,8 +28,10 @@ def tell(board: Board, settings: dict[str, Any], terminal: TextIO) -> None:
         with open(journal, encoding="utf-8") as file:
             tests = json.load(file)["tests"]
     if settings.get("junit"):
-        with open(settings["junit"], "w", encoding="utf-8") as file:
+        fresh = f"{settings['junit']}.tmp"
+        with open(fresh, "w", encoding="utf-8") as file:
             file.write(junit(tests or ([killed] if killed else [])))
+        os.replace(fresh, settings["junit"])
     if settings.get("temporary") and journal:
         os.unlink(journal)
     if killed:

@@ -179,7 +179,7 @@ class Guard(Watch):
         """Threads first, under the lowered limit; then the limit is what it was."""
         self._threads.wait(_ENDING_SECONDS)
         if stop.rungs & RUNG_LIMIT:
-            self._limits.restore_address_space()
+            self._limits.restore()
 
 
 def stopped_text(stop: Stop) -> str:

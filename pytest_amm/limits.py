@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from pytest_amm.proctree import data_bytes
+from pytest_amm.proctree import address_space_bytes, data_bytes
 
 if sys.platform != "win32":
     import resource
@@ -18,6 +18,16 @@ ABSURD_RATIO = 16
 """By default an allocation is refused beforehand only from this multiple of the session budget on..."""
 ABSURD_LEAST_BYTES = 4 << 30
 """...and never below this: reserving some gigabytes and touching few pages is common."""
+
+HEAP_ROOM_BYTES = (64 << 20) - (1 << 16)
+"""glibc reserves 64 MiB for a thread's heap (HEAP_MAX_SIZE) and makes it writable piece by piece. The kernel refuses a
+piece by RLIMIT_DATA only while RLIMIT_AS has room for it (mprotect_fixup in mm/mprotect.c); one more heap has none."""
+
+
+def hold(pid: int) -> None:
+    """Let another process have no more than it has: its next allocation is a MemoryError. Raises OSError."""
+    _lower(pid, resource.RLIMIT_DATA, data_bytes(pid))
+    _lower(pid, resource.RLIMIT_AS, address_space_bytes(pid) + HEAP_ROOM_BYTES)
 
 
 class Limits:
@@ -28,8 +38,10 @@ class Limits:
         self.allowed_bytes: int | None = None
         self._budget_bytes = budget_bytes
         self._data = self._address_space = (-1, -1)
+        self._soft_data = -1
         if sys.platform.startswith("linux"):
             self._data = resource.getrlimit(resource.RLIMIT_DATA)
+            self._soft_data = self._data[0]
             self._address_space = resource.getrlimit(resource.RLIMIT_AS)
             self.loosen()
 
@@ -50,11 +62,12 @@ class Limits:
         elif self.hard:
             self._restore_data()
 
-    def restore_address_space(self) -> None:
+    def restore(self) -> None:
         """Undo what the watchdog lowered."""
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        with contextlib.suppress(ValueError, OSError):  # a hard limit that the test itself lowered
-            resource.setrlimit(resource.RLIMIT_AS, (self._address_space[0], hard))
+        for kind, soft in ((resource.RLIMIT_AS, self._address_space[0]), (resource.RLIMIT_DATA, self._soft_data)):
+            _, hard = resource.getrlimit(kind)
+            with contextlib.suppress(ValueError, OSError):  # a hard limit that the test itself lowered
+                resource.setrlimit(kind, (soft, hard))
 
     def close(self) -> None:
         if self._budget_bytes is not None or self.hard:
@@ -66,8 +79,15 @@ class Limits:
         bounds = [bound for bound in (wanted, soft, hard) if bound != resource.RLIM_INFINITY]
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+            self._soft_data = min(bounds)
 
     def _restore_data(self) -> None:
         if sys.platform.startswith("linux"):
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_DATA, self._data)
+                self._soft_data = self._data[0]
+
+
+def _lower(pid: int, kind: int, soft: int) -> None:
+    _, hard = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (soft, hard))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -19,8 +18,9 @@ from typing import Any
 from pytest_amm.board import RUNG_CHILD, Board, Header, Stop
 from pytest_amm.evidence import of_process, to_text
 from pytest_amm.hostmemory import HostMemory
+from pytest_amm.limits import hold
 from pytest_amm.pace import IDLE_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, Pace, pause_seconds
-from pytest_amm.proctree import Member, Tree, address_space_bytes, command_name, stat_fields, takes_signal
+from pytest_amm.proctree import Member, Tree, command_name, stat_fields, takes_signal
 from pytest_amm.pursuit import Pursuit, next_action
 from pytest_amm.runcgroup import RunCgroup
 from pytest_amm.slots import Slot
@@ -197,8 +197,7 @@ class Watchdog:
             if action == "signal":
                 os.kill(pid, self._signal)
             elif action == "limit":
-                _, hard = resource.prlimit(pid, resource.RLIMIT_AS)
-                resource.prlimit(pid, resource.RLIMIT_AS, (address_space_bytes(pid), hard))
+                hold(pid)
             elif action == "child" and culprit is not None and _same(culprit):
                 os.kill(culprit.pid, signal.SIGKILL)
             elif action == "kill" and _same(self._tree.members[pid]):

@@ -250,6 +250,7 @@ def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: 
     tests = {test["nodeid"]: test for test in wait_for_report(pytester.path / "report.json", count=2)}
     assert tests["test_it.py::test_fine"]["outcome"] == "passed"
     assert tests["test_it.py::test_it"]["outcome"] == "killed"
+    wait_until((pytester.path / "junit.xml").exists)
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "junit.xml").iter("testcase")}
     assert cases["test_fine"].find("failure") is None
     failure = cases["test_it"].find("failure")
