@@ -56,8 +56,8 @@ def _downwards(wanted: str) -> list[object]:
     links: list[tuple[object, int]] = [(module, -1) for module in list(sys.modules.values())]
     seen = {id(link) for link, _ in links}
     kinds: dict[type, bool] = {}
+    looks: list[tuple[int, float, object]] = []
     until = time.monotonic() + SEARCH_SECONDS
-    best, most, example = -1, 0.0, None
     for place, (holder, _) in enumerate(links):
         if time.monotonic() > until:
             break
@@ -69,17 +69,34 @@ def _downwards(wanted: str) -> list[object]:
             if id(part) not in seen and len(links) < MOST_LINKS and gc.is_tracked(part):
                 seen.add(id(part))
                 links.append((part, place))
-        if count and (held := count * all_count / len(parts)) > most:
-            best, most, example = place, held, last
-    return [*_path(links, best), example] if most else []
+        looks.append((count, all_count / len(parts) if parts else 1.0, last))
+    path = _heaviest(links, looks)
+    first = next((depth for depth, link in enumerate(path) if kinds.get(type(link))), len(path))
+    return path[: first + 1]
 
 
-def _path(links: list[tuple[object, int]], place: int) -> list[object]:
-    path: list[object] = []
-    while place >= 0:
-        link, place = links[place]
-        path.append(link)
-    return path[::-1]
+def _heaviest(links: list[tuple[object, int]], looks: list[tuple[int, float, object]]) -> list[object]:
+    """The way down on which most of the type lies. A look: how many were seen, times what, and one of them."""
+    weights, heirs = [0.0] * len(looks), [-1] * len(looks)
+    roots = []
+    for place in range(len(looks) - 1, -1, -1):
+        count, scale, _ = looks[place]
+        weights[place] = (weights[place] + count) * scale
+        parent = links[place][1]
+        if parent < 0:
+            roots.append(place)
+        else:
+            weights[parent] += weights[place]
+            if heirs[parent] < 0 or weights[place] > weights[heirs[parent]]:
+                heirs[parent] = place
+    if not any(weights):
+        return []
+    place = max(roots, key=lambda root: weights[root])
+    path = [links[place][0]]
+    while heirs[place] >= 0 and weights[heirs[place]] > looks[place][0] and len(path) < MAX_DEPTH:
+        place = heirs[place]
+        path.append(links[place][0])
+    return [*path, looks[place][2]] if looks[place][0] else path
 
 
 def _parts(holder: object) -> tuple[list[object], int]:

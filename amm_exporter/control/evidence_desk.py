@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,14 @@ def _chains(types: object) -> dict[str, list[str]]:
 
     if not isinstance(types, dict):
         return {}
-    for row in [*types.get("grown", ()), *types.get("most", ())][:MAX_CANDIDATES]:
-        if chain := chain_to(str(row[0])):
-            return {str(row[0]): chain}
+    for name in [*_telling(types.get("grown", ())), *_telling(types.get("most", ()))][:MAX_CANDIDATES]:
+        if chain := chain_to(name):
+            return {name: chain}
     return {}
+
+
+def _telling(rows: Collection[Sequence[Any]]) -> list[str]:
+    """Names of types, first those with at least half of the highest count; of such, the built-in ones last: a chain to
+    some tuple tells less than one to an order."""
+    top = max((row[1] for row in rows), default=0)
+    return [str(row[0]) for row in sorted(rows, key=lambda row: (2 * row[1] < top, "." not in str(row[0])))]

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
-from amm_exporter.control.evidence_desk import EvidenceDesk, evidence_directory
+from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
 from amm_exporter.control.governor import Governor
 from amm_exporter.export.session import start
 from amm_exporter.model import Tier
@@ -132,6 +133,19 @@ def leak(leaking: bool) -> Verdict:
         leaking=leaking, slope=1.0, lower=1.0, upper=1.0, confidence=0.99, onset_seconds=None, kind="steady",
         exhaustion_seconds=None, reasons=("grows",), sample_count=9, span_seconds=9.0,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("types", "name"),
+    [
+        ({"grown": [("list", 900), ("app.Order", 800)], "most": []}, "app.Order"),
+        ({"grown": [("list", 900), ("app.Order", 400)], "most": []}, "list"),
+        ({"grown": [], "most": [("str", 900, 1), ("tuple", 850, 1), ("app.Order", 450, 1)]}, "app.Order"),
+        ({"grown": [("dict", 9)], "most": [("app.Order", 450, 1)]}, "dict"),
+    ],
+)
+def test_the_chain_is_sought_to_what_tells_most(types: dict[str, list[tuple[Any, ...]]], name: str) -> None:
+    assert [*_telling(types["grown"]), *_telling(types["most"])][0] == name
 
 
 class LeakingWatch:

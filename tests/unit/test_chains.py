@@ -84,6 +84,25 @@ def test_a_large_heap_is_searched_for_the_container_that_holds_most() -> None:
     assert chain_to(ORDER, **LARGE) == [HERE, "dict", "list", "dict", "deque", "Order"]
 
 
+def test_what_each_instance_has_one_of_is_sought_where_the_instances_are() -> None:
+    class Row:
+        def __init__(self) -> None:
+            self.order = Order()
+
+    KEPT.append({"some": [Order() for _ in range(50)], "rows": [Row() for _ in range(3000)]})
+    found = chain_to(ORDER, **LARGE)
+    assert (found[:5], found[-1]) == ([HERE, "dict", "list", "dict", "list"], "Order")
+    assert "Row" in found
+
+
+def test_a_chain_of_the_type_itself_is_followed_to_its_first() -> None:
+    KEPT.append(Order())
+    last = KEPT[-1]
+    for _ in range(1000):
+        last.next = last = Order()  # type: ignore[attr-defined]
+    assert chain_to(ORDER, **LARGE) == [HERE, "dict", "list", "Order"]
+
+
 def test_nothing_of_the_programs_own_is_called() -> None:
     KEPT.append(Hostile([Order()]))
     assert chain_to(ORDER, **LARGE) == [HERE, "dict", "list", "Hostile", "Order"]
