@@ -35,8 +35,8 @@ WAIT_SAMPLES, WAIT_ODDS = 48, 150.0
 """Programs fill what they will keep when they start, at first in a straight line: of shorter records are asked odds
 that only a leak without noise brings."""
 
-YOUNG_SAMPLES, YOUNG_PACE = 256, 0.75
-"""Up to here the last third must keep this share of the pace to raise a verdict, and one bad look withdraws it: what
+YOUNG_SAMPLES, YOUNG_PACE, YOUNG_DOWN = 256, 0.75, 4.0
+"""Up to here the last third must keep this share of the pace to raise a verdict, and two bad looks withdraw it: what
 fills is about to end."""
 
 LONG_SAMPLES = 4096
@@ -142,7 +142,8 @@ class LeakDetector:
     def _look(self) -> None:
         """Examine life and recent stretches, best reason first, and add the lead to the sum."""
         life = self._life()
-        lead, best, first = -MOST if self._pyramid.count < YOUNG_SAMPLES else -STEP_DOWN, None, None
+        lead = -YOUNG_DOWN if self._pyramid.count < YOUNG_SAMPLES else -STEP_DOWN
+        best = first = None
         for blocks, older, samples in self._stretches(life):
             finding = examine(blocks, older, self._demand(samples))
             first = first or finding

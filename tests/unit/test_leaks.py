@@ -141,7 +141,7 @@ def test_a_short_record_is_judged_only_without_noise() -> None:
     assert not fed(series(lambda u: 47 * u, count=47, noise=0.3 * MIB)).verdict().leaking
 
 
-def test_a_young_verdict_is_withdrawn_at_the_first_look_that_fails() -> None:
+def test_a_young_verdict_is_withdrawn_soon_after_the_growth_has_ended() -> None:
     detector = fed(series(lambda u: 100 * u, count=100))
     assert detector.verdict().leaking
     rng = random.Random(2)
