@@ -7,6 +7,7 @@ above where it started. Stopping a test while it runs is in `watchdog` and `guar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pytest
@@ -24,7 +25,8 @@ class DirectoryBudget(NamedTuple):
         return nodeid == self.path or nodeid.startswith((self.path + "/", self.path + "::")) or self.path == "."
 
 
-class TestBudget(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestBudget:
     """How far a test may grow, and who said so."""
 
     __test__ = False
