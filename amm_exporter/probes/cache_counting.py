@@ -62,7 +62,7 @@ def install(cache: Any) -> None:
         except TypeError:
             return
         # From Python 3.11 on, attributes of an object that changed its class are slow to find (300 ns for each store that
-        # pushes something out) until it has a dict of its own. No call in this line: no other thread can run within it.
+        # pushes something out) until it has a dict of its own. No call in this line: no other thread runs within it.
         cache.__dict__ = {**cache.__dict__}
 
 
