@@ -39,17 +39,17 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 SUITES = {
     "allocating Python": """
         import pytest
-        @pytest.mark.parametrize("number", range(300))
+        @pytest.mark.parametrize("number", range(150))
         def test_it(number):
-            rows = [{"key": each, "text": str(each)} for each in range(12_000)]
+            rows = [{"key": each, "text": str(each)} for each in range(60_000)]
             assert sum(len(row["text"]) for row in rows) > 0
     """,
     "numpy": """
         import numpy, pytest
-        @pytest.mark.parametrize("number", range(300))
+        @pytest.mark.parametrize("number", range(150))
         def test_it(number):
             base = numpy.arange(250_000, dtype=float)
-            for _ in range(4):
+            for _ in range(20):
                 base = numpy.sqrt(base * base + 1.0)
             assert base.sum() > 0
     """,
@@ -65,7 +65,7 @@ from pytest_amm.meter import Meter
 base = b"1" * (int(sys.argv[1]) << 20)
 meter = Meter()
 quiet, grown = [], []
-for number in range(300):
+for number in range(150):
     for spike_bytes, costs in ((0, quiet), (2 << 20, grown)):
         before = time.process_time_ns()
         meter.start()
