@@ -32,10 +32,10 @@ test: $(VENV)/.dev servers ## all tests but the slow ones
 quick: $(VENV)/.dev ## the unit tests
 	$(BIN)/python -m pytest tests/unit $(PYTEST)
 
-long: $(VENV)/.dev servers ## leaking releases of public packages, alerts over many minutes, a newer promtool: half an hour
+long: $(VENV)/.dev servers ## leaking releases, suites of large packages, alerts over many minutes, a newer promtool: an hour
 	AMM_PROMTOOLS=$$($(BIN)/python tests/fixtures/debian_trixie.py promtool promtool) \
 	    $(BIN)/python -m pytest tests/integration/test_promtool_rules
-	$(BIN)/python -m pytest -m slow tests/e2e/test_real_leaks.py tests/e2e/test_alert_chain.py
+	$(BIN)/python -m pytest -m slow tests/e2e/test_real_leaks.py tests/e2e/test_alert_chain.py tests/e2e/test_pytest_real_suites.py
 
 lint: $(VENV)/.dev ## what CI holds the code to
 	$(BIN)/ruff check .
