@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from amm_exporter.analysis.verdicts import Verdict, quantile
+from amm_exporter.analysis.verdicts import quantile
 
 MAX_NAMES = 2_000
 
@@ -72,6 +72,11 @@ class GrowthTable:
             largest = sorted(self._sums, key=lambda name: -self._sums[name].last)[: self._max_names]
             self._sums = {name: self._sums[name] for name in largest}
 
+    def growth(self, name: str, *, confidence: float = 0.99) -> Growth | None:
+        """How fast one name grows, or shrinks; None for one never mentioned."""
+        sums = self._sums.get(name)
+        return _growth(name, sums, confidence) if sums else None
+
     def growing(self, *, top: int = 10, confidence: float = 0.99) -> tuple[Growth, ...]:
         """The names whose slope is above zero for certain, the surest and fastest first. Needs three readings."""
         found = [growth for name, sums in self._sums.items() if (growth := _growth(name, sums, confidence)).lower > 0.0]
@@ -87,21 +92,17 @@ def _growth(name: str, sums: _Sums, confidence: float) -> Growth:
     return Growth(name=name, slope=slope, lower=slope - reach, upper=slope + reach, gained=sums.last - sums.first)
 
 
-def origin(resident: Verdict, python: Verdict | None, native: Verdict | None, free: Verdict | None = None) -> str:
+def origin(resident: Growth, python: Growth | None, native: Growth | None, free: Growth | None = None) -> str:
     """Whose growth it is: PYTHON (objects), NATIVE (malloc), FRAGMENTATION (held by an allocator, but in nobody's use),
     or OUTSIDE the allocators: mappings, thread stacks, memory of libraries that map it themselves.
 
-    The verdicts are of resident memory, of bytes in use by pymalloc and by malloc, and of their free bytes. A part that
-    could not be measured is None.
+    That is: of resident memory, of bytes in use by pymalloc and by malloc, and of their free bytes; None where it could
+    not be measured.
     """
     enough = SHARE * max(resident.slope, 0.0)
     parts = ((PYTHON, python), (NATIVE, native), (FRAGMENTATION, free))
-    growing = [(verdict.slope, name) for name, verdict in parts if verdict and _explains(verdict, enough)]
+    growing = [(part.slope, name) for name, part in parts if part and part.lower > 0.0 and part.slope >= enough]
     return max(growing)[1] if growing else OUTSIDE
-
-
-def _explains(verdict: Verdict, enough: float) -> bool:
-    return verdict.lower > 0.0 and verdict.slope >= enough
 
 
 def by_name(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -47,6 +47,7 @@ def read(path: Path) -> dict[str, Any]:
 def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
     yield f"{name}: process {evidence.get('pid')}"
     yield from _section("verdicts", _verdicts(evidence["verdicts"]), evidence["verdicts"])
+    yield from _growth(evidence.get("growth"))
     types = evidence["types"]
     yield from _section("types that grew", _rows(types, "grown", lambda row: f"{row[1]:+12,d}  {row[0]}"), types)
     yield from _section(
@@ -65,6 +66,17 @@ def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
     for type_name, chain in (evidence.get("chains") or {}).items():
         text = " -> ".join(chain) or "no module leads to it"
         yield from _section(f"what keeps {type_name} alive", [f"{'':12}  {text}"], chain)
+
+
+def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
+    """What grew for certain in the minutes after a leak was found."""
+    if not growth:
+        return
+    within = format_duration(growth["seconds"])
+    yield from _section(f"whose growth it is, in {within}", [f"{'':12}  {growth['origin']}"], growth)
+    for key, title in (("types", "types"), ("sites", "lines")):
+        rows = [f"{'+' + format_size(int(row['gained'])):>12}  {row['name']}" for row in growth[key]]
+        yield from _section(f"{title} that grow for certain", rows, growth)
 
 
 def _section(title: str, rows: list[str], source: object) -> Iterator[str]:

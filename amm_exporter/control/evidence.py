@@ -107,6 +107,12 @@ class EvidenceRecorder:
         self._write(evidence)
         return evidence
 
+    def add_growth(self, growth: Mapping[str, object]) -> dict[str, Any]:
+        """Where memory grew since the last capture, into that and its file."""
+        self.last = {**(self.last or {}), "growth": _plain(growth)}
+        self._write(self.last)
+        return self.last
+
     def _types(self) -> dict[str, object]:
         census = self._objects.census(CENSUS_SECONDS)
         return {

@@ -18,6 +18,7 @@ from amm_exporter.policy import Policy
 
 if TYPE_CHECKING:
     from amm_exporter.control.evidence import EvidenceRecorder
+    from amm_exporter.control.growth_watch import GrowthWatch
     from amm_exporter.probes.objects import Census, ObjectProbe
 
 # What reads objects, traces and chains is imported when evidence is first taken: 10 ms and 0.5 MiB that most programs
@@ -35,7 +36,10 @@ MAX_CANDIDATES = 5
 
 
 class EvidenceDesk:
-    """Follows one governor, as a listener. `told` are called with each piece of evidence taken of a leak."""
+    """Follows one governor, as a listener.
+
+    `told` is called with the evidence taken of a leak, and once more when it was seen for a while where memory grows.
+    """
 
     def __init__(self, governor: Governor, *, told: Callable[[dict[str, Any]], object] | None = None) -> None:
         self._governor = governor
@@ -43,6 +47,7 @@ class EvidenceDesk:
         self._directory = evidence_directory(governor.policy, os.environ)
         self._recorder: EvidenceRecorder | None = None
         self._leaking: frozenset[str] = frozenset()
+        self._growth: GrowthWatch | None = None
         self._requests = RequestBox(self._answer)
         self._objects: ObjectProbe | None = None
         self._next_census = float("-inf")
@@ -62,12 +67,27 @@ class EvidenceDesk:
         if leaks.leaking or self._leaking:  # the second: so that the recorder hears when it is over
             self._leaking = leaks.leaking
             self._consider(leaks.verdicts())
+        if self._growth is not None and sample.process is not None:
+            self._follow(self._growth, sample.t_seconds, sample.process.rss_bytes)
 
     def _consider(self, verdicts: Mapping[str, Verdict]) -> None:
         if self._recorder is None:
             self._recorder = _recorder(self._directory)
         evidence = self._recorder.consider(verdicts)
-        if evidence is not None and self._told is not None:
+        if evidence is not None:
+            self._tell(evidence)
+            from amm_exporter.control.growth_watch import GrowthWatch
+
+            self._growth = GrowthWatch(max(verdict.slope for verdict in verdicts.values() if verdict.leaking))
+
+    def _follow(self, growth: GrowthWatch, t_seconds: float, resident_bytes: int) -> None:
+        found = growth.look(t_seconds, resident_bytes)
+        if found is not None and self._recorder is not None:
+            self._growth = None
+            self._tell(self._recorder.add_growth(found))
+
+    def _tell(self, evidence: dict[str, Any]) -> None:
+        if self._told is not None:
             self._told(evidence)
 
     def _wants_census(self, tier: Tier) -> bool:
@@ -91,7 +111,9 @@ class EvidenceDesk:
         sites, traced_seconds = _traced(trace_seconds)
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
-        return {**evidence, "sites": sites, "traced_seconds": traced_seconds, "chains": _chains(evidence.get("types"))}
+        evidence |= {"sites": sites, "traced_seconds": traced_seconds, "chains": _chains(evidence.get("types"))}
+        growth = (self.last or {}).get("growth")
+        return {**evidence, "growth": growth} if growth else evidence
 
 
 def _recorder(directory: Path | None) -> EvidenceRecorder:

@@ -6,20 +6,26 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
+from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
 from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.growth_watch import READINGS, GrowthWatch
 from amm_exporter.export.session import start
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
+from amm_exporter.probes.allocator import AllocatorProbe
+from amm_exporter.probes.process import ProcessProbe
 
 PROGRAM = """
 import time
@@ -169,6 +175,77 @@ def test_a_verdict_that_turns_to_leaking_is_captured_once_written_and_told(tmp_p
     assert len(told) == 1
     (file,) = tmp_path.glob("amm-evidence-*.json")
     assert json.loads(file.read_text())["verdicts"]["rss"]["leaking"]
+
+
+class Ware:
+    """What leaks in the tests of growth."""
+
+    def __init__(self) -> None:
+        self.lines = [object()]
+
+
+def test_after_a_leak_was_found_it_is_seen_where_memory_grows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    governor = Governor({"evidence": {"directory": str(tmp_path)}})
+    governor.leaks = watch = LeakingWatch()  # type: ignore[assignment]
+    watch.leaking = True
+    told: list[dict[str, Any]] = []
+    desk, kept = EvidenceDesk(governor, told=told.append), []
+    sample = governor.sample()
+    for step in range(READINGS + 1):
+        kept.extend(Ware() for _ in range(20_000))
+        desk.listen(replace(sample, t_seconds=sample.t_seconds + 1000.0 * step), Tier.NORMAL)
+    governor.stop()
+    assert len(told) == 2
+    assert "growth" not in told[0]
+    assert told[1]["verdicts"] == told[0]["verdicts"]
+    assert f"{__name__}.Ware" in [row["name"] for row in told[1]["growth"]["types"][:3]]
+
+    (file,) = tmp_path.glob("amm-evidence-*.json")
+    assert main(["analyze", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "types that grow for certain" in shown
+    assert f"{__name__}.Ware" in shown
+    del kept
+
+
+@pytest.mark.parametrize(("grows", "origin"), [("objects", PYTHON), ("buffers", NATIVE)])
+def test_growth_is_told_apart_by_who_holds_it(grows: str, origin: str) -> None:
+    unpaced = AllocatorProbe(clock=lambda: 0.0)
+    growth, probe, kept = GrowthWatch(1e6, allocators=unpaced), ProcessProbe(), list[object]()
+    found = None
+    for step in range(READINGS):
+        kept.extend([Ware() for _ in range(20_000)] if grows == "objects" else [b"x" * 2000 for _ in range(5_000)])
+        found = growth.look(10.0 * step, probe.rss_bytes())
+    probe.close()
+    assert found is not None
+    assert found["origin"] == origin
+    assert found["seconds"] == 50.0
+
+
+def test_the_lines_that_grow_are_named_where_allocations_are_traced() -> None:
+    growth, kept, found = GrowthWatch(1e6), list[bytes](), None
+    tracemalloc.start()
+    try:
+        for step in range(READINGS):
+            kept.extend(b"x" * 1000 + bytes([step]) for _ in range(1_000))
+            found = growth.look(10.0 * step, 0)
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert found["sites"][0]["name"].startswith(f"{__file__}:")
+    assert found["sites"][0]["lower"] > 50_000
+
+
+@pytest.mark.parametrize(("slope", "due_seconds"), [(1e9, 5.0), (2**20 / 50, 10.0), (28.0, 600.0)])
+def test_readings_come_as_far_apart_as_the_leak_is_slow(slope: float, due_seconds: float) -> None:
+    growth = GrowthWatch(slope)
+    growth.look(0.0, 0)
+    for early in range(1, READINGS):  # before they are due, looks take no reading
+        assert growth.look(0.99 * due_seconds * early / READINGS, 0) is None
+    found = [growth.look(due_seconds * step, 0) for step in range(1, READINGS)]
+    assert [one is not None for one in found] == [False] * (READINGS - 2) + [True]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
-from amm_exporter.analysis.growth import FRAGMENTATION, NATIVE, OUTSIDE, PYTHON, GrowthTable, origin
-from amm_exporter.analysis.leaks import LeakDetector
+from amm_exporter.analysis.growth import FRAGMENTATION, NATIVE, OUTSIDE, PYTHON, Growth, GrowthTable, origin
 from amm_exporter.analysis.per_call import Batch, PerCallRules, decide, next_batch, rates
 
 RULES = PerCallRules(max_per_call_bytes=1000.0)
@@ -76,6 +74,16 @@ def test_growing_names_are_ranked_and_idle_ones_left_out() -> None:
     assert table.growing(top=1)[0].gained == 4500.0
 
 
+def test_one_name_is_asked_for_also_when_it_shrinks() -> None:
+    table = GrowthTable()
+    for step in range(5):
+        table.add(float(step), {"shrinks": 100.0 - 10.0 * step})
+    shrinking = table.growth("shrinks")
+    assert shrinking is not None
+    assert (shrinking.slope, shrinking.gained) == (pytest.approx(-10.0), -40.0)
+    assert table.growth("never seen") is None
+
+
 def test_a_name_that_appears_later_grew_from_nothing() -> None:
     table = GrowthTable()
     for step in range(8):
@@ -104,14 +112,11 @@ def test_growth_ignores_what_is_not_finite() -> None:
     [(10, 0, 0, PYTHON), (0, 10, 0, NATIVE), (0, 0, 10, FRAGMENTATION), (0, 0, 0, OUTSIDE), (3, 7, 0, NATIVE)],
 )
 def test_growth_is_told_apart_by_who_holds_it(python: float, native: float, free: float, where: str) -> None:
-    base = LeakDetector().verdict()
+    def growing(slope: float) -> Growth:
+        return Growth(name="", slope=slope, lower=0.9 * slope, upper=1.1 * slope, gained=slope)
 
-    def growing(slope: float) -> object:
-        return replace(base, slope=slope, lower=slope * 0.9, upper=slope * 1.1)
-
-    assert origin(growing(10), growing(python), growing(native), growing(free)) == where  # type: ignore[arg-type]
+    assert origin(growing(10), growing(python), growing(native), growing(free)) == where
 
 
 def test_what_could_not_be_measured_explains_nothing() -> None:
-    verdict = replace(LeakDetector().verdict(), slope=5.0, lower=4.0, upper=6.0)
-    assert origin(verdict, None, None) == OUTSIDE
+    assert origin(Growth(name="", slope=5.0, lower=4.0, upper=6.0, gained=50.0), None, None) == OUTSIDE
