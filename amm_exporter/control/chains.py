@@ -53,7 +53,7 @@ def _upwards(wanted: str) -> list[object]:
 
 def _downwards(wanted: str) -> list[object]:
     """Breadth first. `links` is the queue too: each object with the place of what led to it."""
-    links: list[tuple[object, int]] = [(module, -1) for module in list(sys.modules.values())]
+    links: list[tuple[object, int]] = [(module, -1) for module in _modules()]
     seen = {id(link) for link, _ in links}
     kinds: dict[type, bool] = {}
     looks: list[tuple[int, float, object]] = []
@@ -73,6 +73,10 @@ def _downwards(wanted: str) -> list[object]:
     path = _heaviest(links, looks)
     first = next((depth for depth, link in enumerate(path) if kinds.get(type(link))), len(path))
     return path[: first + 1]
+
+
+def _modules() -> list[object]:
+    return list(sys.modules.values())
 
 
 def _heaviest(links: list[tuple[object, int]], looks: list[tuple[int, float, object]]) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -47,6 +48,12 @@ ORDER = f"{__name__}.Order"
 def nothing_kept() -> Iterator[None]:
     yield
     KEPT.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_need_to_search_all_that_other_tests_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amm_exporter.control.chains._modules", lambda: [sys.modules[__name__]])
+    monkeypatch.setattr("amm_exporter.control.chains.SEARCH_SECONDS", 20.0)
 
 
 @pytest.mark.parametrize("heap", [SMALL, LARGE], ids=["upwards", "downwards"])
