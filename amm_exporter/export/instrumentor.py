@@ -53,8 +53,9 @@ class AMMInstrumentor(BaseInstrumentor):  # type: ignore[misc] # the base is unt
             self._session = start(kwargs.get("policy"), meter_provider=provider)
         except AMMError as error:
             log.error("AMM is off: %s", error)
-        except Exception:  # what leaves this method takes the program's other instrumentations down with it
-            log.exception("AMM is off, since it could not start")
+        except Exception as error:  # what leaves this method takes the program's other instrumentations down with it
+            log.error("AMM is off, since it could not start: %s: %s", type(error).__name__, error)
+            log.debug("where it failed", exc_info=True)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         session, self._session = self._session, None

@@ -182,7 +182,7 @@ def test_something_broken_in_amm_leaves_the_program_running() -> None:
     environ = clean_environ(OTEL_METRICS_EXPORTER="nonsense")
     done = run([*INSIDE, PYTHON, "-c", "print('fine')"], environ=environ)
     assert (done.returncode, done.stdout) == (0, "fine\n")
-    assert re.fullmatch(r"amm: off, since it could not start: RuntimeError: .*nonsense.*\n", done.stderr)
+    assert re.fullmatch(r"AMM is off, since it could not start: RuntimeError: .*nonsense.*\n", done.stderr)
 
 
 # -- any other program, from outside

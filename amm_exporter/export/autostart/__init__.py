@@ -14,6 +14,12 @@ def begin() -> None:
     """Instrument this process as opentelemetry-instrument would, with AMM alone."""
     from amm_exporter.export.instrumentor import AMMInstrumentor
 
+    log, why_off = logging.getLogger("amm"), logging.StreamHandler()
+    why_off.setLevel(logging.ERROR)
     # without a handler of the program's own, logging would write warnings into the program's stderr
-    logging.getLogger("amm").addHandler(logging.NullHandler())
-    AMMInstrumentor().instrument(skip_dep_check=True)
+    log.addHandler(logging.NullHandler())
+    log.addHandler(why_off)
+    try:
+        AMMInstrumentor().instrument(skip_dep_check=True)
+    finally:
+        log.removeHandler(why_off)
