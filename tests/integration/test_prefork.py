@@ -13,7 +13,7 @@ import termios
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -95,13 +95,17 @@ def workers(**options):
     # From 3.12 on Python warns of any fork beside a thread; here it is meant.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", str(FIXTURES / "prefork_workers.py")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    started: set[int] = set()
     try:
         port = int(process.stdout.readline())
-        yield process, port, wait_for_workers(port, 4)
+        text = wait_for_workers(port, 4)
+        started = pids(text)
+        yield process, port, text
     finally:
-        for child in psutil.Process(process.pid).children() if process.poll() is None else []:
-            child.kill()
-        process.kill()
+        family = {child.pid for child in psutil.Process(process.pid).children()} if process.poll() is None else started
+        for pid in {*family, process.pid}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -155,12 +159,12 @@ def test_another_serves_whatever_ended_the_server(number):
         text = scrape(port, TAKEOVER_SECONDS)
         owner = server_of(port)
         assert owner in pids(text)
+        worker = psutil.Process(owner)
         os.kill(owner, number)
+        worker.wait(10)  # until then it may answer a last time
         after = scrape(port, TAKEOVER_SECONDS)
         assert pids(after) == pids(text) - {owner}
         assert value(after, "app_hits_total") >= value(text, "app_hits_total")
-        for pid in pids(after):
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_another_serves_when_the_terminal_is_closed():
@@ -174,8 +178,6 @@ def test_another_serves_when_the_terminal_is_closed():
             after = scrape(port, TAKEOVER_SECONDS)
             assert pids(after) == pids(text) - {process.pid}
             assert value(after, "app_hits_total") >= value(text, "app_hits_total")
-            for pid in pids(after):
-                os.kill(pid, signal.SIGKILL)
     finally:
         os.close(theirs)
 
