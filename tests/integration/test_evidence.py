@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +21,10 @@ from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
 from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
+from amm_exporter.control.evidence_request import ask
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.growth_watch import READINGS, GrowthWatch
+from amm_exporter.errors import AMMError
 from amm_exporter.export.session import start
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
@@ -280,3 +284,46 @@ def test_a_stopped_session_listens_to_no_request() -> None:
     session.stop()
     assert session.governor._listeners._on_sample == []
     provider.shutdown()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Path:
+    """A process as /proc shows it, that looks for requests below `tmp_path`."""
+    directory = tmp_path / "proc" / "123"
+    directory.mkdir(parents=True)
+    (directory / "environ").write_bytes(f"TMPDIR={tmp_path}\0XDG_RUNTIME_DIR=\0".encode())
+    return directory
+
+
+def asked(process: Path, *, trace_seconds: float = 0.0, wait_seconds: float = 5.0) -> str:
+    with pytest.raises(AMMError) as caught:
+        ask(int(process.name), trace_seconds=trace_seconds, wait_seconds=wait_seconds, proc=process.parent)
+    return str(caught.value)
+
+
+def test_a_trace_has_a_longest_time(process: Path) -> None:
+    assert asked(process, trace_seconds=61.0) == "evidence: got 61 s of tracing; expected 0 to 60 s"
+
+
+def test_a_process_that_ends_meanwhile_is_not_waited_for(process: Path) -> None:
+    ends = threading.Timer(0.2, shutil.rmtree, [process])
+    ends.start()
+    assert asked(process) == "evidence: process 123 has ended before it answered"
+    ends.join()
+
+
+def test_a_process_of_another_user_is_named_so(process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert asked(process) == "evidence: process 123 belongs to another user; ask as that user or as root"
+
+
+def test_a_process_without_a_private_directory_cannot_be_asked(
+    process: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "amm"
+    own.write_text("in the way")
+    monkeypatch.setattr("amm_exporter.control.evidence_request.private_bases", lambda *_: [own])
+    assert asked(process) == f"evidence: process 123 cannot be asked: [Errno 17] File exists: '{own}'"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +12,7 @@ from amm_exporter.export.test_results import DESTINATIONS
 from amm_exporter.policy.keys import KEYS, environment_variable
 from amm_exporter.policy.load import PYTEST_VARIABLES
 from pytest_amm.budget import DirectoryBudget
-from pytest_amm.options import OPTIONS
+from pytest_amm.options import OPTIONS, _ini
 from pytest_amm.parsers import EXPORT_FORMS
 from pytest_amm.settings import Settings, read
 
@@ -150,3 +152,18 @@ def test_every_variable_of_the_plugin_is_known_to_the_policy() -> None:
     """Else a program run by tests that have a budget would call AMM_TEST_BUDGET an unknown variable."""
     of_the_policy = {environment_variable(key) for key in KEYS}
     assert {option.variable for option in OPTIONS} - of_the_policy <= PYTEST_VARIABLES
+
+
+def test_an_ini_value_of_another_type_is_one_line() -> None:
+    """Some versions of pytest say it themselves; others raise TypeError."""
+
+    def refuses(name: str) -> object:
+        raise TypeError(f"'{name}' expects a string, got int: 512")
+
+    config = SimpleNamespace(getini=refuses, inipath=Path("pytest.toml"))
+    with pytest.raises(pytest.UsageError) as caught:
+        _ini(config, OPTIONS[0])  # type: ignore[arg-type]
+    name = OPTIONS[0].name
+    assert str(caught.value) == (
+        f"{name} (pytest.toml): '{name}' expects a string, got int: 512; write it as a string in quotes"
+    )
