@@ -6,7 +6,7 @@ Pure. Measuring is `probes`, capturing `control.evidence`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amm_exporter.analysis.verdicts import quantile
@@ -103,11 +103,3 @@ def origin(resident: Growth, python: Growth | None, native: Growth | None, free:
     parts = ((PYTHON, python), (NATIVE, native), (FRAGMENTATION, free))
     growing = [(part.slope, name) for name, part in parts if part and part.lower > 0.0 and part.slope >= enough]
     return max(growing)[1] if growing else OUTSIDE
-
-
-def by_name(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Sums over equal names."""
-    out: dict[str, float] = {}
-    for name, value in pairs:
-        out[name] = out.get(name, 0.0) + value
-    return out

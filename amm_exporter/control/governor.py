@@ -114,13 +114,6 @@ class Governor:
         self._publish(sample, change)
         return sample
 
-    def fresh(self, max_age_seconds: float = 0.02) -> Sample:
-        """The last sample if it is young enough, else a new one: what a scrape reads."""
-        latest = self._latest
-        if latest is not None and self._clock() - latest.t_seconds <= max_age_seconds:
-            return latest
-        return self.sample()
-
     def subscribe(self, listener: Listener, *, every_seconds: float = 0.0) -> Callable[[], None]:
         """Call `listener(sample, tier)` after every sample, from the sampling thread; returns what undoes it.
 

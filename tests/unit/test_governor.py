@@ -110,16 +110,6 @@ def test_without_a_reading_the_tier_stays_and_that_is_told_once(caplog: pytest.L
     assert caplog.messages == ["signal 'cgroup' has no data here; the tier stays as it is"]
 
 
-def test_a_scrape_takes_a_young_sample_and_no_old_one() -> None:
-    sampler = FakeSampler(1)
-    watched = governor(sampler)
-    first = watched.fresh()
-    assert watched.fresh() is first
-    sampler.now += 0.02
-    assert watched.fresh(max_age_seconds=0.03) is first
-    assert watched.fresh(max_age_seconds=0.01) is not first
-
-
 def test_exhaustion_is_predicted_while_memory_grows_and_not_while_it_rests() -> None:
     watched = governor(FakeSampler(100, 100, 150, 200))
     predictions = [(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(4)]
