@@ -1,4 +1,4 @@
-"""`python -m pytest_amm suggest REPORT.json...`: budgets from what earlier runs used."""
+"""What `amm budget suggest REPORT.json...` runs: budgets from what earlier runs used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_amm import suggest
 
 def main() -> int:
     if sys.argv[1:2] != ["suggest"]:
-        sys.stderr.write("usage: python -m pytest_amm suggest REPORT.json... (--help tells more)\n")
+        sys.stderr.write("usage: amm budget suggest REPORT.json... (--help tells more)\n")
         return 2
     return suggest.main(sys.argv[2:])
 

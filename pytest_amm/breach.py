@@ -1,6 +1,6 @@
 """A budget that did not hold: judged at the end of a phase, or by what the watchdog did. Pure.
 
-Which budget a test has is in `budget`, the words for people in `failure`.
+Which budget a test has is in `budget`, the words for people in `failure`, how they get to them in `breach_report`.
 """
 
 from __future__ import annotations
@@ -64,6 +64,28 @@ def judge(
             source=test_budget.source,
         )
     return None
+
+
+def refusal(
+    *,
+    phase: str,
+    refuses_bytes: int,
+    tree_peak_bytes: int,
+    start_bytes: int,
+    session_budget_bytes: int | None,
+    test_budget: TestBudget | None,
+) -> Breach:
+    """The breach of a test that asked for more than a limit set beforehand allowed."""
+    own = test_budget if test_budget is not None and test_budget.size_bytes == refuses_bytes else None
+    return Breach(
+        scope="test" if own else "session",
+        budget_bytes=own.size_bytes if own else session_budget_bytes or 0,
+        peak_bytes=tree_peak_bytes - (start_bytes if own else 0),
+        phase=phase,
+        source=own.source if own else "--amm-budget",
+        stopped=True,
+        refused=True,
+    )
 
 
 def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0, ended: float | None = None) -> Breach:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 RECORD_ATTRIBUTE = "amm_record"
 """Where the teardown report of a test carries its record, as plain data."""
 
-_HELD_BYTES = 8 << 20
-"""A failed test that holds less than this is left as it is: a full collection costs more than it frees."""
-
 _CLEAN_UP_SECONDS = 5.0
 """How often a machine short of memory is cleaned up for."""
 
@@ -98,6 +95,7 @@ class Measurer:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._begin(item)
         try:
             return (yield)
@@ -106,6 +104,7 @@ class Measurer:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._meter.go_on()
         if self._watch is not None:
             self._watch.arm()
@@ -116,6 +115,7 @@ class Measurer:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._meter.go_on()
         if self._watch is not None:
             self._watch.arm()
@@ -138,7 +138,7 @@ class Measurer:
         if measure is None:
             return report
         if report.outcome != "passed" or measure.breach is not None:
-            self._tell_more(report, item, call, measure)
+            self._tell(report, item, call, measure)
         if self.benchmarks is not None and report.when == "call" and "benchmark" in getattr(item, "funcargs", ()):
             self.benchmarks.note(item, measure.phases[-1])
         if report.when == "teardown":
@@ -186,7 +186,7 @@ class Measurer:
         elif measure.breach is not None:
             return
         elif measure.refuses is not None and self._watch is not None and self._watch.refused_at:
-            measure.breach = self._refused(measure, measure.refuses, name)
+            self._refused(measure, measure.refuses, name)
             measure.refused_at = self._watch.refused_at
         elif tree_bytes > self._session_limit_bytes or (
             measure.budget is not None and tree_bytes - measure.start_bytes > measure.budget.size_bytes
@@ -211,21 +211,30 @@ class Measurer:
         source = measure.budget.source if measure.budget else ""
         measure.breach = breach_of(stop, phase=phase.name, source=source, least_bytes=phase.tree_peak_bytes)
 
-    def _refused(self, measure: TestMeasure, refuses_bytes: int, phase: str) -> Breach:
-        """The breach of a test that asked for more than a limit set beforehand allowed."""
-        from pytest_amm.breach import Breach
+    def _refused(self, measure: TestMeasure, refuses_bytes: int, phase: str) -> None:
+        from pytest_amm.breach import refusal
 
-        own = measure.budget is not None and refuses_bytes == measure.budget.size_bytes
-        session_bytes = self._settings.budget_bytes or 0
-        return Breach(
-            scope="test" if own else "session",
-            budget_bytes=refuses_bytes if own else session_bytes,
-            peak_bytes=measure.phases[-1].tree_peak_bytes - (measure.start_bytes if own else 0),
+        measure.breach = refusal(
             phase=phase,
-            source=measure.budget.source if own and measure.budget else "--amm-budget",
-            stopped=True,
-            refused=True,
+            refuses_bytes=refuses_bytes,
+            tree_peak_bytes=measure.phases[-1].tree_peak_bytes,
+            start_bytes=measure.start_bytes,
+            session_budget_bytes=self._settings.budget_bytes,
+            test_budget=measure.budget,
         )
+
+    def _tell(
+        self, report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None], measure: TestMeasure
+    ) -> None:
+        """A phase did not pass, or broke a budget."""
+        from pytest_amm.breach_report import tell
+
+        error = call.excinfo.value if call.excinfo else None
+        if measure.breach is None and measure.refuses is not None and isinstance(error, MemoryError):
+            self._refused(measure, measure.refuses, call.when)
+        evidence = self._watch.evidence if self._watch is not None else list
+        warns = self._settings.on_breach == "warn"
+        tell(report, item, error, measure, warns=warns, exact=self.exact, evidence=evidence)
 
     def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
         """The machine is short of memory: clean up; from the second level on end the run in order."""
@@ -236,46 +245,6 @@ class Measurer:
             give_back(item.config, None)
         if level >= 2 and not item.session.shouldstop:
             item.session.shouldstop = f"amm: emergency stop: {host_words}"
-
-    def _tell_more(
-        self, report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None], measure: TestMeasure
-    ) -> None:
-        """The report of a phase that did not pass, or that broke a budget."""
-        from pytest_amm.giveback import give_back
-
-        error = call.excinfo.value if call.excinfo else None
-        if measure.breach is None and measure.refuses is not None and report.when and isinstance(error, MemoryError):
-            measure.breach = self._refused(measure, measure.refuses, report.when)
-        breach = measure.breach
-        if breach is not None and breach.phase == report.when:
-            self._tell_breach(report, item, measure, breach)
-        if report.failed and (breach is not None or _holds_much(measure)):
-            give_back(item.config, error)
-        if report.outcome != "passed" and measure.outcome != "failed":
-            measure.outcome = report.outcome
-
-    def _tell_breach(self, report: pytest.TestReport, item: pytest.Item, measure: TestMeasure, breach: Breach) -> None:
-        from pytest_amm import failure
-        from pytest_amm.breach import stop_notes
-        from pytest_amm.evidence import sites
-
-        item.config.hook.pytest_amm_breach(item=item, breach=breach)
-        notes = stop_notes(measure.stop) if measure.stop else []
-        if measure.refused_at:
-            notes.append(f"refused at {measure.refused_at}, whether or not the MemoryError was caught")
-        text = failure.explain(
-            breach,
-            measure.phases,
-            nodeid=item.nodeid,
-            exact=self.exact,
-            slack_bytes=measure.slack_bytes or 0,
-            notes=notes,
-            evidence=[*(self._watch.evidence() if self._watch is not None else ()), *sites()],
-        )
-        if self._settings.on_breach == "warn":
-            failure.warn(report, text)
-        else:
-            failure.fail(report, breach, text)
 
     def _pack(self, item: pytest.Item, measure: TestMeasure) -> tuple[Any, ...]:
         path, line, _ = item.location
@@ -305,11 +274,6 @@ def _with_children(start_bytes: int, peak_bytes: int, watched: Watched) -> tuple
     if watched.reaped_bytes > children_bytes:  # it had its peak and ended between two looks
         tree_bytes, children_bytes = max(tree_bytes, start_bytes + watched.reaped_bytes), watched.reaped_bytes
     return tree_bytes, children_bytes
-
-
-def _holds_much(measure: TestMeasure) -> bool:
-    """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
-    return bool(measure.phases) and measure.phases[-1].end_bytes - measure.start_bytes > _HELD_BYTES
 
 
 def junit_properties(record: Record) -> list[tuple[str, object]]:

@@ -1,6 +1,6 @@
 """Suggests budgets from what earlier runs used: markers, or lines for the ini file.
 
-python -m pytest_amm suggest REPORT.json... [--ini] [--headroom 25%] [--least 16MB]
+amm budget suggest REPORT.json... [--ini] [--headroom 25%] [--least 16MB]
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def as_ini(session_mib: int, common_mib: int, special: Mapping[str, int]) -> lis
 
 def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout) -> int:
     """The command. Returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pytest_amm suggest", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="amm budget suggest", description=__doc__.partition("\n")[0])
     parser.add_argument("reports", nargs="+", metavar="REPORT.json", help="reports of --amm-json")
     parser.add_argument("--ini", action="store_true", help="lines for the ini file instead of markers")
     parser.add_argument("--headroom", default="25%", metavar="RATIO", help="more than was seen (default 25%%)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -32,13 +30,8 @@ SPIKES = """
 
 
 @pytest.fixture(autouse=True)
-def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("AMM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AMM_ON_BREACH", "fail")  # the judgement at the end; stopping is tested by itself
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
+def judged_at_the_end(only_this_plugin: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMM_ON_BREACH", "fail")  # stopping is tested by itself
 
 
 def outcomes(result: pytest.RunResult) -> dict[str, int]:
@@ -308,3 +301,13 @@ def test_unused_it_adds_no_thread_no_descriptor_and_loads_nothing(
     ]
     assert shown[0] == shown[1]
     assert any("LOADED []" in line for line in shown[0])
+
+
+@pytest.mark.parametrize("style", ["long", "short"])
+def test_a_failing_fixture_is_shown_without_frames_of_ours(pytester: pytest.Pytester, style: str) -> None:
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef broken():\n    raise ValueError('mine')\n")
+    pytester.makepyfile(test_it="def test_it(broken): pass\n")
+    result = pytester.runpytest_subprocess("--amm-peaks", f"--tb={style}")
+    assert result.parseoutcomes() == {"errors": 1}
+    assert "mine" in result.stdout.str()
+    assert "pytest_amm" not in "".join(line for line in result.outlines if not line.startswith("plugins:"))

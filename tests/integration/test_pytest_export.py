@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
 
 TWO = "def test_a(): pass\ndef test_b(): assert 0\n"
 EXPORTS = "a file ending in .prom, 'otlp', or the http(s) address of an OTLP receiver"
@@ -20,15 +20,6 @@ SAYS_WHAT_IS_LOADED = """
         with open(config.rootpath / "who.txt", "a") as file:
             file.write(f"{who} {loaded}\\n")
 """
-
-
-@pytest.fixture(autouse=True)
-def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("AMM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
 
 
 def warnings_in(result: pytest.RunResult) -> list[str]:

@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
 MB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
 
 
 def measured(pytester: pytest.Pytester, *arguments: str) -> tuple[dict[str, dict[str, Any]], pytest.RunResult]:

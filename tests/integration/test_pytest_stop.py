@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
 
 HEAD = """
 import os, signal, subprocess, sys, threading, time
@@ -28,15 +28,6 @@ def test_after():
     limits = __import__("resource").getrlimit(__import__("resource").RLIMIT_AS)
     assert limits[0] == limits[1] == -1
 """
-
-
-@pytest.fixture(autouse=True)
-def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("AMM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
 
 
 def report(pytester: pytest.Pytester, code: str, *arguments: str) -> dict[str, dict[str, object]]:

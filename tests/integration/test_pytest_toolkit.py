@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import textwrap
 
 import pytest
@@ -12,15 +11,7 @@ import pytest
 from pytest_amm import hookspecs
 
 pytest_plugins = ["pytester"]
-
-
-@pytest.fixture(autouse=True)
-def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("AMM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
 
 
 LEAKS = """

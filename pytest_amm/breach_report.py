@@ -1,0 +1,67 @@
+"""Tells a phase that failed or broke a budget: on its report, to the hooks, and gives back what the test still holds.
+
+Loaded when there is something to tell. What a breach is stands in `breach`, its words in `failure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_amm import failure
+from pytest_amm.breach import Breach, stop_notes
+from pytest_amm.evidence import Evidence, sites
+from pytest_amm.giveback import give_back
+
+if TYPE_CHECKING:
+    from pytest_amm.measure import TestMeasure
+
+_HELD_BYTES = 8 << 20
+"""A failed test that holds less than this is left as it is: a full collection costs more than it frees."""
+
+
+def tell(
+    report: pytest.TestReport,
+    item: pytest.Item,
+    error: BaseException | None,
+    measure: TestMeasure,
+    *,
+    warns: bool,
+    exact: bool,
+    evidence: Callable[[], list[Evidence]],
+) -> None:
+    """The report of a phase that did not pass, or that broke a budget; it fails by the breach unless `warns`."""
+    breach = measure.breach
+    if breach is not None and breach.phase == report.when:
+        item.config.hook.pytest_amm_breach(item=item, breach=breach)
+        text = _explain(breach, measure, nodeid=item.nodeid, exact=exact, evidence=[*evidence(), *sites()])
+        if warns:
+            failure.warn(report, text)
+        else:
+            failure.fail(report, breach, text)
+    if report.failed and (breach is not None or _holds_much(measure)):
+        give_back(item.config, error)
+    if report.outcome != "passed" and measure.outcome != "failed":
+        measure.outcome = report.outcome
+
+
+def _explain(breach: Breach, measure: TestMeasure, *, nodeid: str, exact: bool, evidence: list[Evidence]) -> str:
+    notes = stop_notes(measure.stop) if measure.stop else []
+    if measure.refused_at:
+        notes.append(f"refused at {measure.refused_at}, whether or not the MemoryError was caught")
+    return failure.explain(
+        breach,
+        measure.phases,
+        nodeid=nodeid,
+        exact=exact,
+        slack_bytes=measure.slack_bytes or 0,
+        notes=notes,
+        evidence=evidence,
+    )
+
+
+def _holds_much(measure: TestMeasure) -> bool:
+    """Whether the traceback of a failed test may hold enough to weigh on the tests after it."""
+    return bool(measure.phases) and measure.phases[-1].end_bytes - measure.start_bytes > _HELD_BYTES
