@@ -27,11 +27,18 @@ def headline(breach: Breach) -> str:
         return (
             f"refused in {breach.phase}: an allocation that would pass the budget of {format_size(breach.budget_bytes)}"
         )
+    if stalled(breach):
+        return f"every task stood still for memory in {breach.phase}, {format_size(breach.peak_bytes)} in use"
     what = {"session": "peak", "test": "grew", "emergency": "machine at"}[breach.scope]
     return (
         f"{what} {format_size(breach.peak_bytes)} in {breach.phase}, "
         f"{format_size(breach.over_bytes)} over {format_size(breach.budget_bytes)}"
     )
+
+
+def stalled(breach: Breach) -> bool:
+    """Whether an emergency was one of time lost to stalls (PSI), with memory left below the ratio."""
+    return breach.scope == "emergency" and breach.over_bytes < 0
 
 
 def explain(
@@ -48,7 +55,7 @@ def explain(
     rows = [
         ("budget", f"{format_size(breach.budget_bytes)} {_budget_words(breach)}"),
         ("peak", f"{format_size(breach.peak_bytes)} {_peak_words(breach, phases, exact)}"),
-        ("over by", "refused beforehand" if breach.refused else format_size(breach.over_bytes)),
+        ("over by", _over_words(breach)),
         ("where", f"{breach.phase} of {nodeid}"),
     ]
     if phases:
@@ -95,11 +102,14 @@ def _budget_words(breach: Breach) -> str:
     if breach.scope == "session":
         return f"for the whole pytest process tree ({breach.source})"
     if breach.scope == "emergency":
-        return f"of the machine's memory ({breach.source})"
+        source = "--amm-emergency-stall" if stalled(breach) else breach.source
+        return f"of the memory of this machine or container ({source})"
     return f"of growth for this test ({breach.source})"
 
 
 def _peak_words(breach: Breach, phases: Sequence[Phase], exact: bool) -> str:
+    if breach.scope == "emergency":
+        return "in use on the whole machine or container, at the watchdog's look"
     if not phases:
         return "at the watchdog's last look"
     how = "exact, by the kernel's high-water mark" if exact else "sampled, since this platform has no high-water mark"
@@ -109,6 +119,12 @@ def _peak_words(breach: Breach, phases: Sequence[Phase], exact: bool) -> str:
     if breach.scope == "test":
         return f"of growth, from {format_size(phases[0].start_bytes)} at its start ({how})"
     return f"at one time ({how})"
+
+
+def _over_words(breach: Breach) -> str:
+    if breach.refused:
+        return "refused beforehand"
+    return "time lost to stalls, not memory" if stalled(breach) else format_size(breach.over_bytes)
 
 
 def _phase_words(phase: Phase) -> str:
@@ -127,7 +143,8 @@ def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
     if breach.scope == "emergency":
         return ["run fewer workers (pytest -n), or the heaviest tests by themselves"]
     if breach.refused:
-        return ["the line that asked for it: give it more by --amm-budget or the marker, or do without --amm-hard"]
+        needs = "if the line that asked for it needs this much: a larger --amm-budget or marker"
+        return [f"{needs}; --amm-hard and isolated tests count what is only reserved, too"]
     start_bytes = phases[0].start_bytes if phases else 0
     advice = [f"see {'all that it takes' if breach.stopped else 'its own part'}: pytest '{nodeid}' --amm-peaks"]
     if breach.scope == "session" and start_bytes > breach.budget_bytes // 2:

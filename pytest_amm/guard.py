@@ -185,6 +185,8 @@ class Guard(Watch):
 def stopped_text(stop: Stop) -> str:
     """What the exception says that ends the test."""
     what = {"session": "the process tree reached", "test": "the test grew by", "emergency": "the machine had in use"}
+    if stop.scope == "emergency" and stop.used_bytes < stop.budget_bytes:
+        return f"stopped: every task stood still for memory, with {format_size(stop.used_bytes)} in use"
     return f"stopped: {what[stop.scope]} {format_size(stop.used_bytes)}, the budget is {format_size(stop.budget_bytes)}"
 
 

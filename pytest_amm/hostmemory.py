@@ -15,7 +15,7 @@ class HostMemory:
     def __init__(
         self,
         emergency_ratio: float | None,
-        warn_ratio: float,
+        warn_ratio: float | None,
         stall_ratio: float | None,
         cgroup: dict[str, Any] | None = None,
         *,
@@ -37,7 +37,7 @@ class HostMemory:
         return round((self._emergency_ratio or 1.0) * self.total_bytes)
 
     def read(self) -> None:
-        if self._emergency_ratio is None and self._stall_ratio is None:
+        if self._emergency_ratio is None and self._warn_ratio is None and self._stall_ratio is None:
             return
         if self._meminfo >= 0:
             raw = os.pread(self._meminfo, 4096, 0)
@@ -74,7 +74,7 @@ class HostMemory:
             return 2
         if self._stall_ratio is not None and self.stall_ratio >= self._stall_ratio:
             return 2
-        return 1 if self._emergency_ratio is not None and ratio >= self._warn_ratio else 0
+        return 1 if self._warn_ratio is not None and ratio >= self._warn_ratio else 0
 
 
 def _open(path: str) -> int:

@@ -52,9 +52,9 @@ def watchdog_settings(settings: Settings, aftermath: dict[str, Any] | None) -> d
         "stops": settings.on_breach == "stop",
         "signal": int(SIGNAL),
         "emergency_ratio": settings.emergency_ratio if guards else None,
-        "warn_ratio": settings.emergency_warn_ratio,
+        "warn_ratio": settings.emergency_warn_ratio if guards else None,
         "stall_ratio": settings.emergency_stall_ratio if guards else None,
-        "cgroup": container() if guards and settings.emergency_ratio is not None else None,
+        "cgroup": container() if guards and settings.emergency_warn_ratio is not None else None,
         "run_cgroup": run_cgroup(),
         "aftermath": aftermath,
     }

@@ -36,6 +36,7 @@ class Limits:
     def __init__(self, budget_bytes: int | None, *, hard: bool) -> None:
         self.hard = hard and sys.platform.startswith("linux")
         self.allowed_bytes: int | None = None
+        """The growth that the limit in force allows; None where none is."""
         self._budget_bytes = budget_bytes
         self._data = self._address_space = (-1, -1)
         self._soft_data = -1
@@ -58,7 +59,8 @@ class Limits:
         """Back to refusing only what is absurd."""
         self.allowed_bytes = None
         if self._budget_bytes is not None:
-            self._set_data(max(ABSURD_RATIO * self._budget_bytes, ABSURD_LEAST_BYTES))
+            self.allowed_bytes = max(ABSURD_RATIO * self._budget_bytes, ABSURD_LEAST_BYTES)
+            self._set_data(self.allowed_bytes)
         elif self.hard:
             self._restore_data()
 

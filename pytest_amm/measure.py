@@ -105,9 +105,7 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True
-        self._meter.go_on()
-        if self._watch is not None:
-            self._watch.arm()
+        self._go_on()
         try:
             return (yield)
         finally:
@@ -116,9 +114,7 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True
-        self._meter.go_on()
-        if self._watch is not None:
-            self._watch.arm()
+        self._go_on()
         try:
             return (yield)
         finally:
@@ -164,6 +160,11 @@ class Measurer:
         if self._watch is not None:
             self._watch.begin(item, start_bytes, budget.size_bytes if budget else 0)
             measure.refuses = self._watch.refuses_bytes
+            self._watch.arm()
+
+    def _go_on(self) -> None:
+        self._meter.go_on()
+        if self._watch is not None:
             self._watch.arm()
 
     def _finish(self, item: pytest.Item, name: str) -> None:
@@ -228,9 +229,10 @@ class Measurer:
     ) -> None:
         """A phase did not pass, or broke a budget."""
         from pytest_amm.breach_report import tell
+        from pytest_amm.refusals import refused
 
         error = call.excinfo.value if call.excinfo else None
-        if measure.breach is None and measure.refuses is not None and isinstance(error, MemoryError):
+        if measure.breach is None and measure.refuses is not None and refused(error):
             self._refused(measure, measure.refuses, call.when)
         evidence = self._watch.evidence if self._watch is not None else list
         warns = self._settings.on_breach == "warn"

@@ -17,6 +17,18 @@ _RAISE_STATEMENT = dis.opmap["RAISE_VARARGS"]
 _TOOL_IDS = (4, 3, 5)  # the others have a name: debugger, coverage, profiler, optimizer
 
 
+def refused(error: BaseException | None) -> bool:
+    """Whether the error is of an allocation that failed, and none that the code raised by itself."""
+    traceback = error.__traceback__ if isinstance(error, MemoryError) else None
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and not _raises(traceback.tb_frame.f_code, traceback.tb_lasti)
+
+
+def _raises(code: CodeType, offset: int) -> bool:
+    return code.co_code[offset] == _RAISE_STATEMENT
+
+
 class Refusals:
     """Counts between `start` and `stop`, in all threads (before 3.12: in this one and those it starts)."""
 
@@ -48,7 +60,7 @@ class Refusals:
         raised_here = traceback is not None and traceback.tb_next is None
         if not (self._counts and raised_here and issubclass(kind, MemoryError)):
             return
-        if code.co_code[offset] != _RAISE_STATEMENT:
+        if not _raises(code, offset):
             self.count += 1
             self.where = self.where or f"{code.co_filename}:{traceback.tb_lineno if traceback else 0}"
 

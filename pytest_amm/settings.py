@@ -32,7 +32,7 @@ class Settings:
     hard: bool = False
     isolate: bool = False
     emergency_ratio: float | None = None
-    emergency_warn_ratio: float = 0.80
+    emergency_warn_ratio: float | None = 0.80
     emergency_stall_ratio: float | None = 0.40
     emergency_asked: bool = False
     json_path: str | None = None
@@ -73,6 +73,8 @@ def read(asked_for: Mapping[str, tuple[str, object]]) -> Settings:
 def _settings(values: Mapping[str, Any]) -> Settings:
     defaults = Settings()
     emergency = values.get("amm_emergency", 0.85)
+    warn = min(0.80, emergency) if emergency is not None else None
+    triggers = ("amm_emergency", "amm_emergency_warn", "amm_emergency_stall")
     return Settings(
         peaks=values.get("amm_peaks", False),
         budget_bytes=values.get("amm_budget"),
@@ -82,9 +84,9 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         hard=values.get("amm_hard", False),
         isolate=values.get("amm_isolate", False),
         emergency_ratio=emergency,
-        emergency_warn_ratio=values.get("amm_emergency_warn", min(defaults.emergency_warn_ratio, emergency or 1.0)),
+        emergency_warn_ratio=values.get("amm_emergency_warn", warn),
         emergency_stall_ratio=values.get("amm_emergency_stall", defaults.emergency_stall_ratio),
-        emergency_asked=values.get("amm_emergency") is not None or values.get("amm_emergency_stall") is not None,
+        emergency_asked=any(values.get(name) is not None for name in triggers),
         json_path=values.get("amm_json"),
         html_path=values.get("amm_html"),
         export=values.get("amm_export"),
@@ -103,10 +105,10 @@ def _check_together(settings: Settings, asked_for: Mapping[str, tuple[str, objec
     if settings.hard and not any(budgets):
         source = asked_for["amm_hard"][0]
         raise pytest.UsageError(f"{source}: needs a budget to hold: add --amm-budget or --amm-test-budget")
-    emergency = settings.emergency_ratio
-    if emergency is not None and settings.emergency_warn_ratio > emergency:
+    emergency, warn = settings.emergency_ratio, settings.emergency_warn_ratio
+    if emergency is not None and warn is not None and warn > emergency:
         source = asked_for["amm_emergency_warn"][0]
         raise pytest.UsageError(
-            f"{source}: {settings.emergency_warn_ratio:.0%} is above the emergency stop at {emergency:.0%}; "
+            f"{source}: {warn:.0%} is above the emergency stop at {emergency:.0%}; "
             "the warning has to come first"
         )

@@ -54,11 +54,12 @@ def tree(peak_bytes: int, source: str) -> str:
     return f"process tree: at most {format_size(peak_bytes)} at one time, by {who}"
 
 
-def tight(used_ratio: float, warn_ratio: float) -> str:
-    """The warning that the machine was nearly full."""
+def tight(used_ratio: float, warn_ratio: float | None) -> str:
+    """The warning that the machine was nearly full, or stood still for memory."""
+    since = "every task stood still for memory and" if warn_ratio is None else f"from {format_ratio(warn_ratio)} on"
     return (
         f"warning: up to {format_ratio(used_ratio)} of the memory of this machine or container was in use; "
-        f"from {format_ratio(warn_ratio)} on free memory was given back after each test"
+        f"{since} free memory was given back after each test"
     )
 
 

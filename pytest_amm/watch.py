@@ -48,7 +48,8 @@ class Watch:
         self._test_number = 0
         self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
         self._pid = os.getpid()
-        board.write_owner(slot, (self._pid, 0, 0, 0, 0))
+        generation = board.generation(slot)  # goes on where another process of this slot ended: its stop is not ours
+        board.write_owner(slot, (self._pid, generation + (generation & 1), 0, 0, 0))
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
         """A new test, from here on judged above `base_bytes`.

@@ -44,9 +44,10 @@ def test_stalls_stop_it_as_well_however_much_is_free(tmp_path: Path, stalled: fl
 
 
 def test_either_can_be_off(tmp_path: Path) -> None:
-    assert host(tmp_path, used=0.99, emergency_ratio=None).level == 0
+    assert host(tmp_path, used=0.99, emergency_ratio=None).level == 1
     assert host(tmp_path, stalled=1.0, stall_ratio=None).level == 0
-    off = host(tmp_path, used=0.99, stalled=1.0, emergency_ratio=None, stall_ratio=None)
+    assert host(tmp_path, used=0.99, emergency_ratio=None, warn_ratio=None).level == 0
+    off = host(tmp_path, used=0.99, stalled=1.0, emergency_ratio=None, warn_ratio=None, stall_ratio=None)
     assert (off.level, off.used_bytes) == (0, 0)
 
 

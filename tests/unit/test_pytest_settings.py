@@ -140,6 +140,13 @@ def test_a_low_emergency_brings_its_default_warning_down_with_it() -> None:
     assert read({"amm_emergency": ("flag", "70%")}).emergency_warn_ratio == 0.7
 
 
+def test_a_warning_alone_is_watched_for_also_where_the_stop_is_off() -> None:
+    assert read({"amm_emergency_warn": ("flag", "50%")}).active
+    off = read({"amm_emergency": ("flag", "off"), "amm_emergency_warn": ("flag", "90%")})
+    assert (off.active, off.emergency_ratio, off.emergency_warn_ratio) == (True, None, 0.9)
+    assert read({"amm_emergency": ("flag", "off")}).emergency_warn_ratio is None
+
+
 def test_every_option_has_a_parser_and_a_field() -> None:
     fields = set(Settings.__dataclass_fields__)
     suffixes = ("", "_bytes", "_ratio", "_path", "_paths", "_count")

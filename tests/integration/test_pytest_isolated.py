@@ -1,0 +1,55 @@
+"""Tests in forked children: what the watchdog did about one is not told of the next, which has the same slot."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
+
+SUITE = """
+import subprocess, sys
+
+def test_before(): pass
+
+def test_child():
+    subprocess.run([sys.executable, "-c", "x = []\\nwhile True: x.append(b'1' * (10 << 20))"])
+
+def test_after(): pass
+
+def test_small_child():
+    subprocess.run([sys.executable, "-c", "x = b'1' * (20 << 20)"], check=True)
+"""
+
+
+def test_a_stop_is_told_of_its_own_test_only(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=SUITE)
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", "--amm-isolate", "--amm-json=report.json")
+    assert result.parseoutcomes() == {"passed": 3, "failed": 1}
+    tests = json.loads((pytester.path / "report.json").read_text())["tests"]
+    assert [test["nodeid"].partition("::")[2] for test in tests if test["breach"]] == ["test_child"]
+    after = next(test for test in tests if test["nodeid"].endswith("test_after"))
+    assert after["phases"][1]["children_bytes"] == 0
+
+
+def test_an_absurd_allocation_is_its_tests_breach_without_hard_limits(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+
+        def test_absurd(): bytearray(100 << 30)
+
+        def test_own_error(): raise MemoryError("simulated")
+
+        def test_expected():
+            with pytest.raises(MemoryError):
+                bytearray(100 << 30)
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", "--amm-json=report.json")
+    assert result.parseoutcomes() == {"passed": 1, "failed": 2}
+    tests = json.loads((pytester.path / "report.json").read_text())["tests"]
+    refused = [test["nodeid"].partition("::")[2] for test in tests if test["breach"] and test["breach"]["refused"]]
+    assert refused == ["test_absurd"]

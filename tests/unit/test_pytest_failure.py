@@ -1,0 +1,54 @@
+"""The words of a breach that the usual ones do not fit: an emergency of the machine, a time lost to stalls."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_amm.breach import Breach
+from pytest_amm.failure import explain, headline
+from pytest_amm.refusals import refused
+
+GIB = 1 << 30
+
+
+def emergency(used_bytes: int) -> Breach:
+    return Breach(
+        scope="emergency", budget_bytes=20 * GIB, peak_bytes=used_bytes, phase="call", source="--amm-emergency"
+    )
+
+
+def test_a_full_machine_is_told_as_the_machines_and_not_as_this_process() -> None:
+    text = explain(emergency(21 * GIB), (), nodeid="test_it.py::test_it", exact=True)
+    assert headline(emergency(21 * GIB)) == "machine at 21 GiB in call, 1 GiB over 20 GiB"
+    assert "21 GiB in use on the whole machine or container" in text
+    assert "high-water mark" not in text
+
+
+def test_time_lost_to_stalls_is_no_size_below_zero() -> None:
+    text = explain(emergency(9 * GIB), (), nodeid="test_it.py::test_it", exact=True)
+    assert headline(emergency(9 * GIB)) == "every task stood still for memory in call, 9 GiB in use"
+    assert "(--amm-emergency-stall)" in text
+    assert "-11" not in text
+
+
+def _raise() -> None:
+    raise MemoryError("simulated")
+
+
+def _ask() -> None:
+    bytearray(1 << 62)
+
+
+@pytest.mark.parametrize(("body", "expected"), [(_ask, True), (_raise, False)])
+def test_an_error_that_the_code_raises_by_itself_is_no_refusal(body: object, expected: bool) -> None:
+    assert callable(body)
+    with pytest.raises(MemoryError) as caught:
+        body()
+    assert refused(caught.value) is expected
+
+
+def test_other_errors_are_no_refusal() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        divmod(1, 0)
+    assert not refused(caught.value)
+    assert not refused(None)
