@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from programs import eventually, free_port, get
 from prometheus_client.parser import text_string_to_metric_families
 
 from amm_exporter.export.family_directory import family_directory
@@ -28,11 +29,6 @@ TAKEOVER_SECONDS = 5.0
 """A third of the scrape interval that Prometheus has by default."""
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
 def otel_environment(port: int, **more: str) -> dict[str, str]:
     wanted = {"OTEL_METRICS_EXPORTER": "amm", "OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     address = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1"}
@@ -40,15 +36,7 @@ def otel_environment(port: int, **more: str) -> dict[str, str]:
 
 
 def scrape(port: int, patience_seconds: float = 0.0) -> str:
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-                return response.read().decode()
-        except (urllib.error.URLError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    return eventually(lambda: get(f"http://127.0.0.1:{port}/metrics"), patience_seconds)
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import programs
 import psutil
 import pytest
+from programs import eventually, free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from amm_exporter.export.family_directory import family_directory
@@ -34,21 +33,8 @@ SERVERS = {
 }
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
-def get(port: int, path: str = "/", patience_seconds: float = 20.0) -> str:
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
-                return response.read().decode()
-        except (urllib.error.URLError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+def get(port: int, path: str = "/") -> str:
+    return eventually(lambda: programs.get(f"http://127.0.0.1:{port}{path}"))
 
 
 def series(text: str, name: str) -> dict[str, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 from collections import OrderedDict
 from typing import Any
 
 import pytest
+from hurried import run_together
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,8 +199,6 @@ def test_threads_do_not_disturb_one_another(options: Any) -> None:
     """Every look-up is counted, values belong to their keys, and the bounds hold."""
     cache: Cache[int, int] = Cache(16, **options)
     wrong: list[object] = []
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
 
     def work(seed: int) -> None:
         for step in range(4_000):
@@ -212,14 +210,7 @@ def test_threads_do_not_disturb_one_another(options: Any) -> None:
                 cache.shrink(0.5)
                 cache.expire()
 
-    try:
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 3, 7, 11)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_together(work, (1, 3, 7, 11))
     assert wrong == []
     stats = cache.amm_stats()
     assert stats.hits is not None

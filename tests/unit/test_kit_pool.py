@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
 import pytest
+from hurried import run_together
 
 from amm_exporter.errors import AMMError
 from amm_exporter.kit.pool import Pool, PoolExhausted
@@ -148,8 +148,6 @@ def test_a_ratio_out_of_bounds_is_refused() -> None:
 def test_no_two_threads_hold_the_same_object(max_objects: int | None) -> None:
     pool: Pool[list[int]] = Pool(list, max_objects=max_objects)
     wrong: list[object] = []
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
 
     def work(me: int) -> None:
         for _ in range(1_000):
@@ -159,14 +157,7 @@ def test_no_two_threads_hold_the_same_object(max_objects: int | None) -> None:
                     wrong.append(list(held))
                 held.clear()
 
-    try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_together(work, range(6))
     assert wrong == []
     stats = pool.amm_stats()
     assert stats.hits is not None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import cachetools
 import pytest
+from hurried import run_together
 
 from amm_exporter.errors import AMMError
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats, parse_stats
@@ -213,16 +214,7 @@ def test_counting_loses_nothing_between_threads(registry: CacheRegistry) -> None
     cache = cachetools.Cache(4)
     cache["a"] = 1
     registry.watch("c", cache)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=lambda: [cache["a"] for _ in range(20_000)]) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_together(lambda _: [cache["a"] for _ in range(20_000)], range(4))
     assert cache_stats(registry, "c").hits == 80_000
 
 

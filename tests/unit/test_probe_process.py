@@ -173,14 +173,17 @@ def test_new_children_are_looked_for_as_often_as_asked_and_known_ones_always_rea
     assert [member.pid for member in probe.read().processes] == [10, 12]
 
 
+def beside_a_stranger(tmp_path: Path, me: int) -> tuple[Path, TreeProbe]:
+    """A /proc with this process and one of somebody else's, and the probe that looks at it."""
+    tree = {str(me): process(me), "5": process(5, 1), "loadavg": "0.1 0.1 0.1 1/90 700\n"}
+    proc = make_tree(tmp_path, tree)
+    (proc / "self").symlink_to(str(me))
+    return proc, TreeProbe(me, proc=proc)
+
+
 def test_strangers_are_not_looked_at_again_until_a_pid_was_given_out(tmp_path: Path) -> None:
     me = os.getpid()
-    proc = make_tree(
-        tmp_path,
-        {str(me): process(me), "5": process(5, 1), "loadavg": "0.1 0.1 0.1 1/90 700\n"},
-    )
-    (proc / "self").symlink_to(str(me))
-    probe = TreeProbe(me, proc=proc)
+    proc, probe = beside_a_stranger(tmp_path, me)
     assert len(probe.read().processes) == 1
     make_tree(proc, {"701": process(701, me)})
     assert len(probe.read().processes) == 1, "nothing was given out according to loadavg"
@@ -190,12 +193,7 @@ def test_strangers_are_not_looked_at_again_until_a_pid_was_given_out(tmp_path: P
 
 def test_a_reused_low_pid_is_found_after_the_numbers_wrapped_around(tmp_path: Path) -> None:
     me = os.getpid()
-    proc = make_tree(
-        tmp_path,
-        {str(me): process(me), "5": process(5, 1), "loadavg": "0.1 0.1 0.1 1/90 700\n"},
-    )
-    (proc / "self").symlink_to(str(me))
-    probe = TreeProbe(me, proc=proc)
+    proc, probe = beside_a_stranger(tmp_path, me)
     probe.read()
     (proc / "5/stat").write_text(stat_line(5, me))
     (proc / "loadavg").write_text("0.1 0.1 0.1 1/91 5\n")
