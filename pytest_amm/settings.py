@@ -109,6 +109,5 @@ def _check_together(settings: Settings, asked_for: Mapping[str, tuple[str, objec
     if emergency is not None and warn is not None and warn > emergency:
         source = asked_for["amm_emergency_warn"][0]
         raise pytest.UsageError(
-            f"{source}: {warn:.0%} is above the emergency stop at {emergency:.0%}; "
-            "the warning has to come first"
+            f"{source}: {warn:.0%} is above the emergency stop at {emergency:.0%}; the warning has to come first"
         )

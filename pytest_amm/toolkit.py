@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from amm_exporter.errors import UnitError
 from pytest_amm import leakgate
 from pytest_amm.giveback import trim
 from pytest_amm.meter import Meter
@@ -59,7 +61,11 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stability:
-    """What stayed after each cycle of a stress. `stable` when the second half holds no more than the first's spread."""
+    """What stayed after each cycle of a stress.
+
+    `drift_bytes` is how much more the second half holds than the first; `spread_bytes` how far the cycles scatter
+    around a straight line, so that a leak is no scatter. `stable` when the drift is no more than the spread, or than 1 MiB.
+    """
 
     kept_bytes: tuple[int, ...]
     drift_bytes: int
@@ -81,9 +87,11 @@ class Toolkit:
     def measure(self) -> Iterator[Measured]:
         """The memory of a block: `with amm.measure() as seen: ...`, then `seen.peak_bytes`."""
         seen = Measured()
-        with self._meter.nested() as inner:
-            yield seen
-        seen.start_bytes, seen.peak_bytes, seen.end_bytes = inner()
+        try:
+            with self._meter.nested() as inner:
+                yield seen
+        finally:  # also when the block raises: what it took until then
+            seen.start_bytes, seen.peak_bytes, seen.end_bytes = inner()
 
     def leak_check(self, fn: Callable[[], object], **rule: Any) -> PerCallVerdict:
         """Call `fn` until it is decided whether each call leaves memory behind; fails the test when it does.
@@ -99,7 +107,7 @@ class Toolkit:
         `fn` builds the memory and must leave it reachable by what `strategy` works on.
         """
         freed, grown, idle = [], [], []
-        for _ in range(rounds):
+        for _ in range(_whole("rounds", rounds, least=1)):
             trim()  # else `fn` may live in heap that is free but resident, and seem to grow nothing
             start_bytes = self._meter.rss_bytes()
             fn()
@@ -119,24 +127,25 @@ class Toolkit:
         )
 
     def stress(self, fn: Callable[[], object], *, cycles: int = 30) -> Stability:
-        """Call `fn` again and again, clean up after each cycle, and judge whether memory settles."""
+        """Call `fn` again and again, clean up after each cycle, and judge whether memory settles.
+
+        The first quarter of the cycles is warm-up; 8 or more make a verdict that means something, 2 are the least.
+        """
         import gc
 
         kept = []
-        for _ in range(cycles):
+        for _ in range(_whole("cycles", cycles, least=2)):
             fn()
             gc.collect()
             trim()
             kept.append(self._meter.rss_bytes())
         return stability(kept)
 
-    def batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+    def batches(self, items: Iterable[T]) -> Iterator[list[T]]:
         """The items in chunks of at most 50, smaller while the machine's memory is tight."""
-        at = 0
-        while at < len(items):
-            size = max(1, int(LARGEST_CHUNK * self._share()))
-            yield items[at : at + size]
-            at += size
+        waiting = iter(items)
+        while chunk := list(islice(waiting, max(1, int(LARGEST_CHUNK * self._share())))):
+            yield chunk
 
     @property
     def threads(self) -> int:
@@ -156,8 +165,21 @@ def stability(kept: Sequence[int]) -> Stability:
     return Stability(
         kept_bytes=tuple(kept),
         drift_bytes=round(statistics.median(second) - statistics.median(first)),
-        spread_bytes=max(first) - min(first),
+        spread_bytes=_scatter(settled),
     )
+
+
+def _scatter(values: Sequence[int]) -> int:
+    """How far the values are from the straight line through them, from the lowest to the highest."""
+    slope, start = statistics.linear_regression(range(len(values)), values)
+    residues = [value - start - slope * at for at, value in enumerate(values)]
+    return round(max(residues) - min(residues))
+
+
+def _whole(name: str, value: object, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UnitError(value, f"a whole number of {name}, at least {least}")
+    return value
 
 
 def host_usage_ratio() -> float:

@@ -28,6 +28,13 @@ def test_at_most_50_and_8_and_fewer_at_each_tier(meter: Meter, used: float, chun
 
 
 def test_a_chunk_follows_the_tier_while_the_stress_runs(meter: Meter) -> None:
-    used = iter([0.1, 0.75, 0.9, 0.1])
+    used = iter([0.1, 0.75, 0.9, 0.1, 0.1])
     toolkit = Toolkit(meter, lambda: next(used))
     assert [len(chunk) for chunk in toolkit.batches(range(100))] == [50, 25, 5, 20]
+
+
+def test_chunks_are_made_of_anything_that_can_be_looped_over(meter: Meter) -> None:
+    toolkit = Toolkit(meter, lambda: 0.0)
+    assert [len(chunk) for chunk in toolkit.batches(number for number in range(120))] == [50, 50, 20]
+    assert list(toolkit.batches({1})) == [[1]]
+    assert list(toolkit.batches([])) == []

@@ -1,0 +1,60 @@
+"""The verdict on a stress, and what the fixture `amm` says to unusable arguments."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from amm_exporter.errors import UnitError
+from pytest_amm.meter import Meter
+from pytest_amm.toolkit import Toolkit, stability
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def amm() -> Iterator[Toolkit]:
+    meter = Meter()
+    yield Toolkit(meter, lambda: 0.0)
+    meter.close()
+
+
+def noise(seed: int, *, cycles: int, most_mib: float) -> list[float]:
+    source = random.Random(seed)
+    return [source.uniform(0, most_mib) for _ in range(cycles)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_leak_is_no_scatter_however_much_noise_there_is_around_it(seed: int) -> None:
+    rough = noise(seed, cycles=30, most_mib=5)
+    level = [round((100 + each) * MIB) for each in rough]
+    leaking = [round((100 + each + number) * MIB) for number, each in enumerate(rough)]
+    assert stability(level).stable
+    assert not stability(leaking).stable
+
+
+def test_warm_up_and_one_high_cycle_are_no_leak() -> None:
+    warming = [round(MIB * (100 + 20 * min(number, 5) / 5)) for number in range(30)]
+    assert stability(warming).stable
+    warming[25] += 40 * MIB
+    assert stability(warming).stable
+
+
+@pytest.mark.parametrize("cycles", [0, 1, -1, True, "3", 2.5])
+def test_too_few_cycles_for_a_verdict_are_refused(amm: Toolkit, cycles: int) -> None:
+    with pytest.raises(UnitError, match=r"expected a whole number of cycles, at least 2"):
+        amm.stress(int, cycles=cycles)
+
+
+@pytest.mark.parametrize("rounds", [0, "5"])
+def test_too_few_rounds_for_an_effect_are_refused(amm: Toolkit, rounds: int) -> None:
+    with pytest.raises(UnitError, match=r"expected a whole number of rounds, at least 1"):
+        amm.before_after(int, int, rounds=rounds)
+
+
+def test_a_block_that_raises_was_measured_until_then(amm: Toolkit) -> None:
+    with pytest.raises(IndexError), amm.measure() as seen:
+        bytearray(20 * MIB)[20 * MIB] = 1
+    assert seen.growth_bytes > 19 * MIB
