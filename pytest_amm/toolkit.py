@@ -64,7 +64,7 @@ class Stability:
     """What stayed after each cycle of a stress.
 
     `drift_bytes` is how much more the second half holds than the first; `spread_bytes` how far the cycles scatter
-    around a straight line, so that a leak is no scatter. `stable` when the drift is no more than the spread, or than 1 MiB.
+    around a straight line, so that a leak is no scatter. `stable` when the drift is no more than the spread or 1 MiB.
     """
 
     kept_bytes: tuple[int, ...]
