@@ -17,6 +17,14 @@ PYTHON, NATIVE, FRAGMENTATION, OUTSIDE = "python", "native", "fragmentation", "o
 SHARE = 0.5
 """An origin explains growth when it grows at half its pace or more."""
 
+ORIGIN_WORDS = {
+    PYTHON: "small Python objects (up to 512 bytes)",
+    NATIVE: "malloc: Python objects over 512 bytes, buffers, C libraries",
+    FRAGMENTATION: "free space inside the allocators: fragmentation, or a spike not given back",
+    OUTSIDE: "memory outside the allocators: mappings, thread stacks, libraries that map their own",
+}
+"""Whose the growth is, for people."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:

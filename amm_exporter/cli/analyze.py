@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from amm_exporter.analysis.growth import ORIGIN_WORDS, SHARE
 from amm_exporter.errors import AMMError
 from amm_exporter.units import format_duration, format_ratio, format_size
 
 TOP = 10
+TELLING_BYTES = 256 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,21 +47,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
-    yield f"{name}: process {evidence.get('pid')}"
+    seen = ", seen from outside" if evidence.get("outside") else ""
+    yield f"{name}: process {evidence.get('pid')}{seen}"
+    yield from _outside(evidence)
     yield from _section("verdicts", _verdicts(evidence["verdicts"]), evidence["verdicts"])
     yield from _growth(evidence.get("growth"))
-    types = evidence["types"]
-    yield from _section("types that grew", _rows(types, "grown", lambda row: f"{row[1]:+12,d}  {row[0]}"), types)
-    yield from _section(
-        "types that take most",
-        _rows(types, "most", lambda row: f"{row[1]:12,d}  {format_size(row[2]):>10}  {row[0]}"),
-        types,
-    )
+    yield from _types(evidence["types"])
     traced = evidence.get("traced_seconds", 0)
     title = f"lines that allocated, in {format_duration(traced)}" if traced else "traced lines"
     for key, heading in (("sites", title), ("mappings", "mappings by resident size")):
         rows = evidence.get(key)
         yield from _section(heading, [f"{format_size(row[1]):>12}  {row[0]}" for row in _list(rows)], rows)
+    yield from _by_python(evidence)
     yield from _section("allocators", _allocators(evidence.get("allocators")), evidence.get("allocators"))
     caches = evidence.get("caches") or {}
     yield from _section("caches", [f"{'':12}  {cache}: {_pairs(stats)}" for cache, stats in caches.items()], caches)
@@ -68,15 +67,46 @@ def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
         yield from _section(f"what keeps {type_name} alive", [f"{'':12}  {text}"], chain)
 
 
+def _types(types: dict[str, Any]) -> Iterator[str]:
+    if "unavailable" in types:
+        yield from _section("types", [], types)
+        return
+    yield from _section("types that grew", _rows(types, "grown", lambda row: f"{row[1]:+12,d}  {row[0]}"), types)
+    most = _rows(types, "most", lambda row: f"{row[1]:12,d}  {format_size(row[2]):>10}  {row[0]}")
+    yield from _section("types that take most", most, types)
+
+
 def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
     """What grew for certain in the minutes after a leak was found."""
     if not growth:
         return
     within = format_duration(growth["seconds"])
-    yield from _section(f"whose growth it is, in {within}", [f"{'':12}  {growth['origin']}"], growth)
+    whose = ORIGIN_WORDS.get(growth["origin"], "unknown")
+    yield from _section(f"what grows, in {within}", [f"{'':12}  {whose}"], growth)
     for key, title in (("types", "types"), ("sites", "lines")):
         rows = [f"{'+' + format_size(int(row['gained'])):>12}  {row['name']}" for row in growth[key]]
         yield from _section(f"{title} that grow for certain", rows, growth)
+
+
+def _outside(evidence: dict[str, Any]) -> Iterator[str]:
+    """What there is of a process that AMM is not in."""
+    memory = evidence.get("memory") or {}
+    yield from _section("memory", [f"{format_size(size):>12}  {kind}" for kind, size in memory.items()], memory)
+    if grown := evidence.get("grown"):
+        rows = [f"{'+' + format_size(size):>12}  {name}" for name, size in grown["mappings"]]
+        total = f"{format_size(abs(grown['resident']))} {'more' if grown['resident'] >= 0 else 'less'} resident"
+        within = format_duration(grown["seconds"])
+        yield from _section(f"{total} after {within}, by mapping", rows or [f"{'':12}  none grew"], grown)
+
+
+def _by_python(evidence: dict[str, Any]) -> Iterator[str]:
+    """Whether Python's code allocates what grows."""
+    traced, grown = evidence.get("traced_bytes"), evidence.get("grown_bytes")
+    if traced is None or grown is None or grown < TELLING_BYTES:
+        return
+    lines = f"Python's lines hold {format_size(traced)} of it"
+    says = lines if traced >= SHARE * grown else f"{lines}: the rest is C code's, or free space"
+    yield from _section(f"grew by {format_size(grown)} meanwhile", [f"{'':12}  {says}"], evidence)
 
 
 def _section(title: str, rows: list[str], source: object) -> Iterator[str]:

@@ -41,7 +41,8 @@ _MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+\s*(.*)$")
 class EvidenceRecorder:
     """Captures evidence for verdicts that turned to leaking.
 
-    `directory` None keeps it in memory only (`last`). `caches` returns statistics by name, as `CacheRegistry.read`.
+    `directory` None keeps it in memory only (`last`). `caches` returns statistics by name, as `CacheRegistry.read`;
+    `explain` adds to a verdict that leaks what is known of its origin.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class EvidenceRecorder:
         directory: Path | None = None,
         *,
         caches: Callable[[], Mapping[str, object]] | None = None,
+        explain: Callable[[Verdict], Verdict] = lambda verdict: verdict,
         pause_seconds: float = PAUSE_SECONDS,
         proc: Path = PROC,
         monotonic: Callable[[], float] = time.monotonic,
@@ -56,6 +58,7 @@ class EvidenceRecorder:
     ) -> None:
         self._directory = directory
         self._caches = caches
+        self._explain = explain
         self._pause_seconds = pause_seconds
         self._proc = proc
         self._monotonic = monotonic
@@ -92,7 +95,7 @@ class EvidenceRecorder:
         evidence: dict[str, Any] = {
             "unix_seconds": self._wall(),
             "pid": os.getpid(),
-            "verdicts": {name: _plain(verdict) for name, verdict in list(verdicts.items())[:TOP]},
+            "verdicts": {name: _plain(self._explain(verdict)) for name, verdict in list(verdicts.items())[:TOP]},
         }
         parts: dict[str, Callable[[], object]] = {
             "allocators": self._allocators.read,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amm_exporter.analysis.growth import ORIGIN_WORDS, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.evidence_request import RequestBox
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.holders import Holders
 from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.control.watched import CACHES
 from amm_exporter.model import Sample, Tier
@@ -46,6 +49,7 @@ class EvidenceDesk:
         self._told = told
         self._directory = evidence_directory(governor.policy, os.environ)
         self._recorder: EvidenceRecorder | None = None
+        self._holders: Holders | None = None
         self._leaking: frozenset[str] = frozenset()
         self._growth: GrowthWatch | None = None
         self._requests = RequestBox(self._answer)
@@ -63,6 +67,7 @@ class EvidenceDesk:
         if self._wants_census(tier) and sample.t_seconds >= self._next_census:
             self._next_census = sample.t_seconds + CENSUS_EVERY_SECONDS
             self._take_census()
+        self._look_who_holds(sample)
         leaks = self._governor.leaks
         if leaks.leaking or self._leaking:  # the second: so that the recorder hears when it is over
             self._leaking = leaks.leaking
@@ -72,13 +77,30 @@ class EvidenceDesk:
 
     def _consider(self, verdicts: Mapping[str, Verdict]) -> None:
         if self._recorder is None:
-            self._recorder = _recorder(self._directory)
+            self._recorder = self._new_recorder(self._directory)
         evidence = self._recorder.consider(verdicts)
         if evidence is not None:
+            if "file" in evidence:
+                log.warning("evidence of the leak: amm analyze %s", evidence["file"])
             self._tell(evidence)
             from amm_exporter.control.growth_watch import GrowthWatch
 
             self._growth = GrowthWatch(max(verdict.slope for verdict in verdicts.values() if verdict.leaking))
+
+    def _look_who_holds(self, sample: Sample) -> None:
+        governor = self._governor
+        if governor.gc is None or sample.process is None:
+            return
+        if self._holders is None or self._holders.leaks is not governor.leaks:  # at first, and in a forked child
+            self._holders = Holders(governor.leaks, governor.gc)
+        self._holders.look(sample.t_seconds, sample.process.rss_bytes)
+
+    def _explained(self, verdict: Verdict) -> Verdict:
+        """With whose growth it is among its reasons."""
+        origin = self._holders.origin(verdict.onset_seconds) if verdict.leaking and self._holders else None
+        if origin is None:
+            return verdict
+        return replace(verdict, reasons=(*verdict.reasons, f"what grows is {ORIGIN_WORDS[origin]}"))
 
     def _follow(self, growth: GrowthWatch, t_seconds: float, resident_bytes: int) -> None:
         found = growth.look(t_seconds, resident_bytes)
@@ -106,20 +128,36 @@ class EvidenceDesk:
 
     def _answer(self, trace_seconds: float) -> dict[str, Any]:
         """Everything there is, for somebody who asked: traced for a while, with the chains to what grew."""
-        recorder = _recorder(None)
+        recorder = self._new_recorder(None)
         recorder.remember()
-        sites, traced_seconds = _traced(trace_seconds)
+        traced = _traced(trace_seconds, self._resident_bytes)
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
-        evidence |= {"sites": sites, "traced_seconds": traced_seconds, "chains": _chains(evidence.get("types"))}
+        evidence |= {**traced, "chains": self._chains(evidence.get("types"))}
         growth = (self.last or {}).get("growth")
         return {**evidence, "growth": growth} if growth else evidence
 
+    def _chains(self, types: object) -> dict[str, list[str]]:
+        """What keeps alive the newest of the type that grew, or takes most where the growth may be of such objects."""
+        from amm_exporter.control.chains import chain_to
 
-def _recorder(directory: Path | None) -> EvidenceRecorder:
-    from amm_exporter.control.evidence import EvidenceRecorder
+        if not isinstance(types, dict):
+            return {}
+        origin = self._holders.origin() if self._holders else None
+        most = types.get("most", ()) if origin in (None, PYTHON) else ()
+        for name in [*_telling(types.get("grown", ())), *_telling(most)][:MAX_CANDIDATES]:
+            if chain := chain_to(name):
+                return {name: chain}
+        return {}
 
-    return EvidenceRecorder(directory, caches=CACHES.read)
+    def _resident_bytes(self) -> int:
+        process = self._governor.sample().process
+        return process.rss_bytes if process else 0
+
+    def _new_recorder(self, directory: Path | None) -> EvidenceRecorder:
+        from amm_exporter.control.evidence import EvidenceRecorder
+
+        return EvidenceRecorder(directory, caches=CACHES.read, explain=self._explained)
 
 
 def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | None:
@@ -137,30 +175,27 @@ def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | Non
     return None
 
 
-def _traced(seconds: float) -> tuple[list[tuple[str, float]], float]:
-    """The lines that hold most of what was allocated meanwhile, and for how long that was traced."""
+def _traced(seconds: float, resident_bytes: Callable[[], int]) -> dict[str, Any]:
+    """The lines that hold most of what was allocated meanwhile, and what all lines do beside what the process grew by:
+    what C code allocates without Python's knowing is not traced."""
     from amm_exporter.probes.allocations import SiteTrace
 
+    before = resident_bytes()
     trace = SiteTrace()
     if seconds > 0:
         trace.start()
     try:
         passed = trace.wait(seconds)
-        return sorted(trace.sites().items(), key=lambda site: -site[1])[:TOP_SITES], round(passed, 3)
+        grown = resident_bytes() - before - trace.tracer_bytes()
+        sites = trace.sites()
     finally:
         trace.stop()
-
-
-def _chains(types: object) -> dict[str, list[str]]:
-    """What keeps alive the newest of the type that grew or takes most, among those the collector tracks."""
-    from amm_exporter.control.chains import chain_to
-
-    if not isinstance(types, dict):
-        return {}
-    for name in [*_telling(types.get("grown", ())), *_telling(types.get("most", ()))][:MAX_CANDIDATES]:
-        if chain := chain_to(name):
-            return {name: chain}
-    return {}
+    return {
+        "sites": sorted(sites.items(), key=lambda site: -site[1])[:TOP_SITES],
+        "traced_seconds": round(passed, 3),
+        "traced_bytes": sum(sites.values()),
+        "grown_bytes": grown,
+    }
 
 
 def _telling(rows: Collection[Sequence[Any]]) -> list[str]:

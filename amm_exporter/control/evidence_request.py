@@ -25,8 +25,13 @@ MAX_TRACE_SECONDS = 60.0
 MAX_REQUEST_BYTES = 4096
 POLL_SECONDS = 0.05
 
+
 Answer = Callable[[float], dict[str, Any]]
 """Seconds to trace allocations -> the evidence."""
+
+
+class NoAnswerError(AMMError):
+    """A process that is there does not answer."""
 
 
 class RequestBox:
@@ -87,10 +92,7 @@ def ask(pid: int, *, trace_seconds: float, wait_seconds: float, proc: Path = Pat
     finally:
         request.unlink(missing_ok=True)
         answer.unlink(missing_ok=True)
-    raise AMMError(
-        f"evidence: process {pid} did not answer within {trace_seconds + wait_seconds:g} s; is AMM inside it?"
-        " (amm run -- ..., opentelemetry-instrument, or amm.start())"
-    )
+    raise NoAnswerError(f"process {pid} did not answer within {trace_seconds + wait_seconds:g} s")
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:

@@ -15,15 +15,21 @@ SHORTEST_SECONDS = 0.2
 """Between two samples of a detector, which looks at its record often while that is short."""
 
 
+ALWAYS_SHOWN = frozenset({"rss", "tree", "cgroup"})
+"""Series that have metrics at all times. Others have while they leak: five metrics each would exceed what a process may
+have at rest."""
+
+
 class LeakWatch:
     """Feed it every sample; it takes one each `interval` and keeps the verdicts.
 
     Series: `rss`, the resident set of the process; `tree`, where it has children; `cgroup`, the working set, where the
-    cgroup has a limit.
+    cgroup has a limit; and what else is fed to it (`heap` and `floor`, by `holders`).
     """
 
     def __init__(self, policy: Policy) -> None:
         self._settings = leak_settings(policy)
+        self._shows_all = policy.leak.series == "all"
         self._interval_seconds = max(SHORTEST_SECONDS, policy.interval_seconds)
         self._next_seconds = float("-inf")
         self._detectors: dict[str, LeakDetector] = {}
@@ -47,16 +53,28 @@ class LeakWatch:
         worst = sample.worst
         self._limit_bytes = worst.limit_bytes if worst else None
         for series, value in series_of(sample).items():
-            detector = self._detectors.get(series)
-            if detector is None:
-                detector = self._detectors[series] = LeakDetector(self._settings)
-            detector.add(sample.t_seconds, value)
-            if detector.leaking is not (series in self._leaking):
-                self._turn(series, detector.verdict())
+            self.feed(series, sample.t_seconds, value)
+
+    def feed(self, series: str, t_seconds: float, value_bytes: int) -> None:
+        """One value of one series, at whatever pace is right for it."""
+        detector = self._detectors.get(series)
+        if detector is None:
+            detector = self._detectors[series] = LeakDetector(self._settings)
+        detector.add(t_seconds, value_bytes)
+        if detector.leaking is not (series in self._leaking):
+            self._turn(series, detector.verdict())
 
     def verdicts(self) -> Mapping[str, Verdict]:
         """What is known of each series now; the time to exhaustion is against the limit of the worst reading."""
-        return {series: detector.verdict(self._limit_bytes) for series, detector in self._detectors.items()}
+        return {series: detector.verdict(self._limit_bytes) for series, detector in tuple(self._detectors.items())}
+
+    def shown(self) -> Mapping[str, Verdict]:
+        """Those that have metrics of their own."""
+        return {
+            series: verdict
+            for series, verdict in self.verdicts().items()
+            if self._shows_all or verdict.leaking or series in ALWAYS_SHOWN
+        }
 
     def _turn(self, series: str, verdict: Verdict) -> None:
         if verdict.leaking:

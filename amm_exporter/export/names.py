@@ -107,12 +107,14 @@ _ROWS = (
     _row("amm.anomaly.ceiling_ratio", GAUGE, "1", "Highest adaptive threshold, as a usage ratio."),
 
     # leaks
-    _row("amm.memory.leak.slope", GAUGE, "By/s", "Estimated growth of the series. Read it with its bounds.", "series"),
-    _row("amm.memory.leak.slope.lower", GAUGE, "By/s", "Lower confidence bound of the growth. Above the threshold: a leak.", "series"),
+    _row("amm.memory.leak.slope", GAUGE, "By/s", "Estimated growth of the series: rss, tree or cgroup; heap and floor while they leak. Read it with its bounds.", "series"),
+    _row("amm.memory.leak.slope.lower", GAUGE, "By/s", "Lower confidence bound of the growth. Above 0 it is certain; whether it is a leak says amm.memory.leak.detected.", "series"),
     _row("amm.memory.leak.slope.upper", GAUGE, "By/s", "Upper confidence bound of the growth.", "series"),
-    _row("amm.memory.leak.slope.threshold", GAUGE, "By/s", "Smallest growth that counts as a leak, from the policy.", "series"),
+    _row("amm.memory.leak.slope.threshold", GAUGE, "By/s", "Slower growth is called a leak only when it has lasted three hours; from the policy.", "series"),
     _row("amm.memory.leak.detected", GAUGE, "{leak}", "1 while the series is judged to leak. Next: amm evidence --pid.", "series"),
     _row("amm.memory.leak.onset.age", GAUGE, "s", "Time since the growth began; absent while nothing leaks.", "series"),
+    _row("amm.memory.leak.exhaustion", GAUGE, "s",
+         "Time until the leaking series alone reaches the limit at its slope; absent while nothing leaks.", "series"),
 
     # garbage collection
     _row("amm.gc.pause.duration", HISTOGRAM, "s",

@@ -242,6 +242,7 @@ OBSERVERS: dict[str, Observer] = {
     "amm.memory.leak.slope.threshold": lambda v: _leak(lambda _: v.governor.leaks.threshold_bytes_per_second)(v),
     "amm.memory.leak.detected": _leak(lambda verdict: int(verdict.leaking)),
     "amm.memory.leak.onset.age": _onset_age,
+    "amm.memory.leak.exhaustion": _leak(lambda verdict: verdict.exhaustion_seconds),
     "amm.cache.requests": lambda v: _counted(v, CacheStats, _CACHE_RESULTS),
     "amm.cache.hit_ratio": _of_caches(lambda stats: stats.hit_ratio),
     "amm.cache.entries": _of_caches(lambda stats: stats.entries),

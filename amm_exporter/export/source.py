@@ -87,7 +87,7 @@ class Source:
                     started_unix_seconds=self._started,
                     self_bytes=self._self_bytes,
                     census=self._desk.census if self._desk else None,
-                    leaks=self.governor.leaks.verdicts(),
+                    leaks=self.governor.leaks.shown(),
                     caches=CACHES.read() if self.governor.gc is not None else {},
                     allocators=self._allocators.read() if self._allocators else (),
                 )

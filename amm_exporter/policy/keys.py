@@ -32,6 +32,7 @@ from amm_exporter.units import (
 ACTIONS = ("collect", "trim", "shrink_caches", "emergency")
 GC_PROFILES = ("adaptive", "default")
 CENSUS = ("high", "always", "never")
+LEAK_SERIES = ("auto", "all")
 SIGNALS = ("auto", *SCOPES)
 THRESHOLD_FORMS = f"{RATIO_FORMS} up to 100%, {SIZE_FORMS}, or {MULTIPLE_FORMS}"
 SHORTEST_INTERVAL_SECONDS = 0.01
@@ -235,9 +236,12 @@ def _table() -> dict[str, Key]:
         key("leak.window", "auto", parse_window, "auto, or " + DURATION_FORMS,
             "History a leak is judged on. auto: the whole life and parts of it."),
         key("leak.confidence", "99%", parse_confidence, "a ratio above 50% and below 100%",
-            "Confidence of the slope's bounds; a leak needs its lower bound above leak.min_slope."),
-        key("leak.min_slope", "1MB/h", parse_rate, RATE_FORMS, "Smallest growth that counts as a leak at once;"
-            " slower growth has to last three hours."),
+            "Of a leak verdict, and of the bounds on its slope. Higher: fewer false alarms, later ones."),
+        key("leak.min_slope", "1MB/h", parse_rate, RATE_FORMS,
+            "A slope below it is called a leak only when it has lasted three hours."),
+        key("leak.series", "auto", _one_of(LEAK_SERIES), "one of " + ", ".join(LEAK_SERIES),
+            "Which judged series have metrics. auto: rss, tree and cgroup; heap and floor while they leak; all: those"
+            " two at all times."),
         key("evidence.directory", "auto", parse_directory, "auto, none, or a directory",
             "Where evidence of a leak is written, ten files at most. auto: a directory of this user's own; none: kept"
             " in memory only."),

@@ -88,6 +88,7 @@ def _build(layers: list[_Layer]) -> Policy:
             window_seconds=values["leak.window"],
             confidence=values["leak.confidence"],
             min_slope_bytes_per_second=values["leak.min_slope"],
+            series=values["leak.series"],
         ),
         gc_profile=values["gc.profile"],
         anomaly=AnomalyPolicy(

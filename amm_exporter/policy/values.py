@@ -37,11 +37,12 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakPolicy:
-    """What counts as a leak. `window_seconds` None: the detector chooses."""
+    """What counts as a leak. `window_seconds` None: the detector chooses. `series`: auto or all."""
 
     window_seconds: float | None
     confidence: float
     min_slope_bytes_per_second: float
+    series: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ gates, not for every sample; periodic figures are `allocator`'s.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 import tracemalloc
@@ -24,6 +25,8 @@ PYTHON, NATIVE, RESIDENT = "python", "native", "resident"
 MOST_TRACER_BYTES = 5_300_000
 """Of the tracer's own: 100,000 traces of 53 bytes. To read them stops the program for 30 to 80 ms."""
 LOOK_SECONDS = 0.02
+_OWN = str(Path(__file__).parents[1]) + os.sep
+"""Where AMM's own lines are: nobody looks for those."""
 BLOCK_BYTES = 64
 """What a pymalloc block is taken for where its bytes cannot be read."""
 
@@ -93,6 +96,11 @@ class SiteTrace:
         return passed
 
     @staticmethod
+    def tracer_bytes() -> int:
+        """What the tracer itself takes."""
+        return tracemalloc.get_tracemalloc_memory()
+
+    @staticmethod
     def sites() -> dict[str, float]:
         """Bytes by `file:line`; empty when nothing is traced."""
         return {f"{site}:{line}": float(size) for (site, line), size in _sizes().items()}
@@ -101,9 +109,9 @@ class SiteTrace:
 def _sizes() -> Counter[tuple[str, int]]:
     sizes: Counter[tuple[str, int]] = Counter()
     if tracemalloc.is_tracing():
-        own = (tracemalloc.__file__, __file__)
+        own = (tracemalloc.__file__, _OWN)
         for trace in tracemalloc.take_snapshot().traces:
             frame = trace.traceback[-1]
-            if frame.filename not in own:
+            if not frame.filename.startswith(own):
                 sizes[frame.filename, frame.lineno] += trace.size
     return sizes

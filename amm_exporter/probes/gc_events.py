@@ -48,7 +48,8 @@ class GcProbe:
     """Counts need no start; pauses and freed memory are known from `start()` to `stop()`.
 
     `freed_bytes` is the fall of the resident set around full collections: what went back to the system at once, not
-    what became free for reuse. Several probes do not disturb each other. A forked child records on, from zero.
+    what became free for reuse. `floor_bytes` is the resident set after the last of the `full_count` full collections.
+    Several probes do not disturb each other. A forked child records on, from zero.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter, proc: Path = PROC) -> None:
@@ -63,7 +64,7 @@ class GcProbe:
         self._callback = self._on_gc
         self._late_errors = LateErrors(GcProbe._on_gc.__code__)
         self._recorded_count = self._drained_count = 0
-        self.freed_bytes = 0
+        self.freed_bytes = self.floor_bytes = self.full_count = 0
 
     @property
     def started(self) -> bool:
@@ -133,7 +134,11 @@ class GcProbe:
         if seconds > self._max_seconds[generation]:
             self._max_seconds[generation] = seconds
         if generation == 2 and self._rss_before is not None:
-            self.freed_bytes += max(0, self._rss_before - (self._rss() or self._rss_before))
+            after = self._rss()
+            if after is not None:
+                self.freed_bytes += max(0, self._rss_before - after)
+                self.floor_bytes = after
+                self.full_count += 1
 
     def _rss(self) -> int | None:
         """5 us twice a full collection, which itself takes a thousand times that; None where it cannot be read."""
@@ -147,5 +152,5 @@ class GcProbe:
         self._pauses.clear()
         self._max_seconds = [0.0] * GENERATIONS
         self._recorded_count = self._drained_count = 0
-        self.freed_bytes = 0
+        self.freed_bytes = self.floor_bytes = self.full_count = 0
         self._pid = os.getpid()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +24,7 @@ from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
 from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
+from amm_exporter.control.evidence_outside import seen_from_outside
 from amm_exporter.control.evidence_request import ask
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.growth_watch import READINGS, GrowthWatch
@@ -72,6 +76,7 @@ def test_a_running_process_tells_what_grows_where_and_what_keeps_it_alive(
     (chain,) = evidence["chains"].values()
     assert chain[0] == "module __main__"
 
+    assert capsys.readouterr().err == f"amm: evidence: written; read it with: amm analyze {file}\n"
     command = ["evidence", "--pid", str(program.pid), "--trace", "0", "--output", str(tmp_path)]
     assert main(command) == 2
     assert capsys.readouterr().err == f"amm: evidence: cannot write {tmp_path}: Is a directory\n"
@@ -93,20 +98,70 @@ def test_the_program_goes_on_and_traces_no_longer(program: subprocess.Popen[str]
     assert second["sites"] == []
 
 
-def test_a_process_without_amm_is_said_not_to_answer(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[str]]:
+    """A program that AMM is not in: it takes 20 MB more when it is told to."""
+    code = (
+        "import sys; print('ready', flush=True); sys.stdin.readline(); kept = b'x' * 20_000_000; sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", code]
+    running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    yield running
+    running.kill()
+    running.communicate()
+
+
+def test_of_a_process_without_amm_is_told_at_once_what_is_seen_from_outside(
+    stranger: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amm_exporter.cli.evidence.ask", pytest.fail)
+    file = tmp_path / "evidence.json"
+    assert main(["evidence", "--pid", str(stranger.pid), "--trace", "0", "--output", str(file)]) == 0
+    evidence = json.loads(file.read_text())
+    resident_bytes = evidence["memory"]["resident"]
+    assert sum(size for _, size in evidence["mappings"]) > resident_bytes / 2
+    assert "grown" not in evidence
+    said = capsys.readouterr().err
+    assert said.startswith(f"amm: evidence: AMM is not inside process {stranger.pid}: this is what can be seen")
+    assert main(["analyze", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert f"process {stranger.pid}, seen from outside" in shown
+    assert "not available: AMM is not inside the process" in shown
+
+
+def test_from_outside_is_seen_which_mapping_grew(
+    stranger: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def grow(_seconds: float) -> None:
+        before = ProcessProbe(stranger.pid)
+        small = before.rss_bytes()
+        assert stranger.stdin is not None
+        stranger.stdin.write("grow\n")
+        stranger.stdin.flush()
+        while before.rss_bytes() < small + 19_000_000:
+            time.sleep(0.01)
+        before.close()
+
+    evidence = seen_from_outside(stranger.pid, 2.0, sleep=grow)
+    assert evidence["grown"]["resident"] > 19_000_000
+    assert evidence["grown"]["mappings"][0][0] == "anonymous"
+    file = tmp_path / "evidence.json"
+    file.write_text(json.dumps(evidence))
+    assert main(["analyze", str(file)]) == 0
+    assert re.search(r"more resident after 2s, by mapping\n +\+19(\.\d)? MiB  anonymous", capsys.readouterr().out)
+
+
+def test_one_that_does_not_answer_is_looked_at_from_outside(
+    program: subprocess.Popen[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("amm_exporter.cli.evidence.WAIT_SECONDS", 0.3)
-    sleeper = subprocess.Popen(["sleep", "30"])
-    try:
-        assert main(["evidence", "--pid", str(sleeper.pid), "--trace", "0"]) == 2
-    finally:
-        sleeper.kill()
-        sleeper.wait()
-    assert capsys.readouterr().err == (
-        f"amm: evidence: process {sleeper.pid} did not answer within 0.3 s; is AMM inside it?"
-        " (amm run -- ..., opentelemetry-instrument, or amm.start())\n"
-    )
+    program.send_signal(signal.SIGSTOP)
+    assert main(["evidence", "--pid", str(program.pid), "--trace", "0"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"amm: evidence: process {program.pid} did not answer within 0.3 s: this is what can be")
+    assert json.loads(said.out)["outside"]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +217,9 @@ class LeakingWatch:
     leaking = False
 
     def add(self, sample: object) -> None:
+        pass
+
+    def feed(self, series: str, t_seconds: float, value_bytes: int) -> None:
         pass
 
     def verdicts(self) -> dict[str, Verdict]:

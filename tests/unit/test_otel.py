@@ -63,6 +63,7 @@ amm_gc_pause_duration_seconds histogram
 amm_gc_pause_max_seconds gauge
 amm_last_sample_timestamp_seconds gauge
 amm_memory_leak_detected gauge
+amm_memory_leak_exhaustion_seconds gauge
 amm_memory_leak_onset_age_seconds gauge
 amm_memory_leak_slope_bytes_per_second gauge
 amm_memory_leak_slope_lower_bytes_per_second gauge
@@ -175,6 +176,8 @@ class LeakingWatch:
             exhaustion_seconds=60.0, reasons=(), sample_count=100, span_seconds=100.0,
         )  # fmt: skip
         return {"rss": leak}
+
+    shown = verdicts
 
 
 class Statistics:

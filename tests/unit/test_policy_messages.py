@@ -22,13 +22,13 @@ ALL_VARIABLES = (
     "AMM_LIMIT, AMM_SIGNAL, AMM_BUDGET, AMM_TARGET, AMM_TIERS_MODERATE, AMM_TIERS_HIGH, "
     "AMM_TIERS_SEVERE, AMM_TIERS_CRITICAL, AMM_HYSTERESIS, AMM_INTERVAL, AMM_PLAN, "
     "AMM_ACTIONS_MODERATE, AMM_ACTIONS_HIGH, AMM_ACTIONS_SEVERE, AMM_ACTIONS_CRITICAL, "
-    "AMM_LEAK_WINDOW, AMM_LEAK_CONFIDENCE, AMM_LEAK_MIN_SLOPE, AMM_EVIDENCE_DIRECTORY, AMM_EVIDENCE_CENSUS, AMM_GC_PROFILE, "
+    "AMM_LEAK_WINDOW, AMM_LEAK_CONFIDENCE, AMM_LEAK_MIN_SLOPE, AMM_LEAK_SERIES, AMM_EVIDENCE_DIRECTORY, AMM_EVIDENCE_CENSUS, AMM_GC_PROFILE, "
     "AMM_ANOMALY_DEVIATIONS, AMM_ANOMALY_FLOOR, AMM_ANOMALY_CEILING"
 )
 ALL_KEYS = (
     "limit, signal, budget, target, tiers.moderate, tiers.high, tiers.severe, tiers.critical, "
     "hysteresis, interval, plan, actions.moderate, actions.high, actions.severe, actions.critical, "
-    "leak.window, leak.confidence, leak.min_slope, evidence.directory, evidence.census, gc.profile, anomaly.deviations, anomaly.floor, "
+    "leak.window, leak.confidence, leak.min_slope, leak.series, evidence.directory, evidence.census, gc.profile, anomaly.deviations, anomaly.floor, "
     "anomaly.ceiling"
 )
 FACTORS = "a number above zero, as 4 or 1.1"
