@@ -169,7 +169,7 @@ def _leaks() -> Panels:
             "^growth ": {"custom.lineWidth": 3},
             "^(lower|upper) ": {**colour("blue"), "custom.lineWidth": 1, "custom.fillOpacity": 0},
             **{f"^upper {series}$": {"custom.fillBelowTo": f"lower {series}", "custom.fillOpacity": 20}
-               for series in ("rss", "tree", "cgroup")},
+               for series in ("rss", "tree", "cgroup", "heap", "floor")},
             "^smallest leak ": dashed("red"),
         },
     )  # fmt: skip
@@ -179,8 +179,9 @@ def _leaks() -> Panels:
     yield states("Leak verdict", "Whether the series is judged to leak.",
                  (each("max", of("amm.memory.leak.detected"), "series"), "{{series}} " + WHO), words(YES_NO),
                  width=12, height=6)  # fmt: skip
-    yield lines("Growing for", "Time since the growth began.", "s",
+    yield lines("Growing for", "Time since the growth began, and until the limit is reached at its slope.", "s",
                 (each("max", of("amm.memory.leak.onset.age"), "series"), "{{series}} " + WHO),
+                (each("min", of("amm.memory.leak.exhaustion"), "series"), "{{series}} left " + WHO),
                 width=12, height=6, empty="Nothing grows")  # fmt: skip
     yield lines("Objects by type",
         "The most numerous growing types, sampled. A type that only ever grows names the leak.", "short",
