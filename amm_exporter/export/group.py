@@ -38,7 +38,12 @@ class Worker:
 
 def by_worker(family: Family) -> bool:
     """Whether the family is shown for each worker."""
-    return family.kind in (GAUGE, INFO) or family.name.startswith(_PROCESS_PREFIXES)
+    return family.kind in (GAUGE, INFO) or describes_a_process(family.name)
+
+
+def describes_a_process(name: str) -> bool:
+    """Whether a family of that name is about the process, and not the application's own."""
+    return name.startswith(_PROCESS_PREFIXES)
 
 
 def summed(family: Family) -> bool:
@@ -84,6 +89,11 @@ def plus(left: Value, right: Value) -> Value:
     )
 
 
+def is_inherited(name: str) -> bool:
+    """Whether a forked child goes on from its parent's count: the kernel and AMM begin anew."""
+    return not name.startswith(("process_", "amm_"))
+
+
 class Baseline:
     """What a forked child inherited from its parent through the program's state, taken off what it shows.
 
@@ -91,8 +101,7 @@ class Baseline:
     """
 
     def __init__(self, families: Iterable[Family] = (), names: Iterable[str] = ()) -> None:
-        # The kernel counts page faults anew for a child, and so does AMM what it counts.
-        wanted = frozenset(name for name in names if not name.startswith(("process_", "amm_")))
+        wanted = frozenset(name for name in names if is_inherited(name))
         self._values = {
             (family.name, labels): value
             for family in families

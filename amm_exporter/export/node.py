@@ -20,7 +20,7 @@ from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Family, negotiate, render
 from amm_exporter.export.family import FamilyMember
 from amm_exporter.export.family_directory import FamilyError, family_directory
-from amm_exporter.export.group import Baseline, counts_anything
+from amm_exporter.export.group import Baseline, counts_anything, describes_a_process, is_inherited
 from amm_exporter.export.loop import READ, Loop
 from amm_exporter.export.server import Handler, PortTakenError, Server
 
@@ -35,6 +35,8 @@ PUBLISH_SECONDS = 15.0
 """The longest a process with siblings goes without a snapshot: what a SIGKILL can lose of what no scrape has shown."""
 JOIN_SECONDS = 0.2
 """How long a forked child lives before it is shown: a helper that runs for milliseconds leaves no trace of files."""
+LOOK_SECONDS = 0.5
+"""The longest a forked child waits for its first look at what it inherited: a callback may wait for ever."""
 FORK_WAIT_SECONDS = 1.0
 """The longest a fork waits for a scrape to end: a callback that hangs must not hang the program's fork."""
 
@@ -240,9 +242,12 @@ class Node:
             return
         self._member = self._unborn()
         _hand_over_at_exit(self)
-        self._loop.call(lambda: self._first_look(inherited))
         self._loop.later(JOIN_SECONDS, self._be_born)
+        looked = threading.Event()
+        self._loop.call(lambda: self._first_look(inherited, looked))
         self._loop.start()
+        if not all(map(describes_a_process, inherited)):
+            looked.wait(LOOK_SECONDS)  # what the child counts from here on is its own
 
     def _unborn(self) -> FamilyMember | None:
         try:
@@ -254,10 +259,13 @@ class Node:
             return None
         return member
 
-    def _first_look(self, inherited: frozenset[str]) -> None:
-        if inherited:
-            with self._scrape():
-                self._baseline = Baseline(self._collect(), inherited)
+    def _first_look(self, inherited: frozenset[str], looked: threading.Event) -> None:
+        try:
+            if any(map(is_inherited, inherited)):
+                with self._scrape():
+                    self._baseline = Baseline(self._collect(), inherited)
+        finally:
+            looked.set()
 
     def _be_born(self) -> None:
         if self._member is not None:

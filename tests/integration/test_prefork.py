@@ -190,6 +190,13 @@ def test_a_thousand_forks_beside_threads_that_scrape():
     assert "app_hits_total 1000" in result.stdout
 
 
+def test_what_a_child_counts_at_once_is_not_taken_for_its_parents():
+    command = [sys.executable, str(FIXTURES / "prefork_observed.py"), "20"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    assert value(result.stdout, "app_done_total") == 1000 + 20 * 10
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its user")
 def test_workers_that_give_up_root_are_shown_and_counted():
     command = [sys.executable, "-W", "ignore::DeprecationWarning", str(FIXTURES / "prefork_privileges.py")]
