@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -61,6 +63,12 @@ class EvidenceDesk:
     def last(self) -> dict[str, Any] | None:
         """The evidence taken last, None before the first."""
         return self._recorder.last if self._recorder else None
+
+    def latest(self, starts: Mapping[int, float]) -> dict[str, Any] | None:
+        """The newest there is of this process and of its siblings (pid to when it began), which write beside it."""
+        siblings = {pid: start for pid, start in starts.items() if pid != os.getpid()}
+        found = [self.last, newest_file(self._directory, siblings) if siblings and self._directory else None]
+        return max((one for one in found if one), key=lambda one: float(one["unix_seconds"]), default=None)
 
     def listen(self, sample: Sample, tier: Tier) -> None:
         self._requests.look()
@@ -173,6 +181,21 @@ def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | Non
             continue
         return base / "evidence"
     return None
+
+
+def newest_file(directory: Path, starts: Mapping[int, float]) -> dict[str, Any] | None:
+    """The last evidence written by one of these processes since it began; an older file is another process's."""
+    found = []
+    for path in directory.glob("amm-evidence-*.json"):
+        pid, _, unix_seconds = path.stem.removeprefix("amm-evidence-").partition("-")
+        if pid.isdigit() and unix_seconds.isdigit() and int(unix_seconds) >= starts.get(int(pid), math.inf):
+            found.append((int(unix_seconds), path))
+    try:
+        path = max(found)[1]
+        evidence: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {**evidence, "file": str(path)}
+    except (OSError, ValueError):  # none, or gone meanwhile
+        return None
 
 
 def _traced(seconds: float, resident_bytes: Callable[[], int]) -> dict[str, Any]:

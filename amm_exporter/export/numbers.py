@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from amm_exporter.export.evidence_html import evidence_section
+from amm_exporter.export.html import BAR_WIDTH, NOTHING, VIEW, bar, clock, count, duration, rate, ratio, section, size
 from amm_exporter.export.names import PAUSE_BUCKETS_SECONDS
 from amm_exporter.model import RAISED_TIERS
-from amm_exporter.units import format_duration, format_rate, format_ratio, format_size
-
-NOTHING = "–"
-BAR_WIDTH = 1000
-"""Bars are drawn in thousandths of their width, and scaled by the browser."""
-_VIEW = f'viewBox="0 0 {BAR_WIDTH} 16" preserveAspectRatio="none"'
+from amm_exporter.units import format_duration, format_ratio
 
 
 def summary(document: dict[str, Any]) -> str:
@@ -25,8 +21,8 @@ def summary(document: dict[str, Any]) -> str:
 
 def details(document: dict[str, Any]) -> str:
     """Everything else, section by section; a section without data is left out."""
-    sections = (_workers, _growth, _gc, _caches, _events, _own_cost, _settings, _pools)
-    return '<div class="grid">' + "".join(section(document) for section in sections) + "</div>"
+    parts = (_workers, _growth, _gc, evidence_section, _caches, _events, _own_cost, _settings, _pools)
+    return '<div class="grid">' + "".join(part(document) for part in parts) + "</div>"
 
 
 def numbers(document: dict[str, Any]) -> str:
@@ -53,14 +49,14 @@ def _tiles(document: dict[str, Any]) -> str:
     limit = min(document["limits_bytes"].values(), default=None)
     source = min(document["limits_bytes"], key=document["limits_bytes"].get, default="no limit is known")
     tiles = [
-        ("Resident", _size(document["rss_bytes"]), f"peak {_size(document['peak_bytes'])}"),
-        ("Limit", _size(limit), f"from {source}" if limit is not None else source),
-        ("Headroom", _size(document["headroom_bytes"]), "before the limit that binds"),
-        ("Time left", _duration(document["exhaustion_seconds"]), "at the measured growth"),
+        ("Resident", size(document["rss_bytes"]), f"peak {size(document['peak_bytes'])}"),
+        ("Limit", size(limit), f"from {source}" if limit is not None else source),
+        ("Headroom", size(document["headroom_bytes"]), "before the limit that binds"),
+        ("Time left", duration(document["exhaustion_seconds"]), "at the measured growth"),
         ("Leak", "yes" if leaks else "none" if document["growth"] else NOTHING, ", ".join(leaks) or "by the slope"),
     ]
     if document["group_bytes"] is not None and document["workers"]:
-        tiles.insert(1, ("All processes", _size(document["group_bytes"]), "resident, summed"))
+        tiles.insert(1, ("All processes", size(document["group_bytes"]), "resident, summed"))
     cards = "".join(
         f'<div class="card tile"><h2>{escape(name)}</h2><b>{escape(value)}</b><span>{escape(note)}</span></div>'
         for name, value, note in tiles
@@ -73,12 +69,12 @@ def _readings(document: dict[str, Any]) -> str:
     if not ratios:
         return ""
     rows = [
-        [escape(scope), _size(document["usage_bytes"].get(scope)), format_ratio(ratio), _meter(ratio, document)]
+        [escape(scope), size(document["usage_bytes"].get(scope)), format_ratio(ratio), _meter(ratio, document)]
         for scope, ratio in sorted(ratios.items(), key=lambda item: -item[1])
     ]
     lines = " · ".join(f"{tier} {format_ratio(ratio)}" for tier, ratio in _thresholds(document))
     heads = ("scope", "used", "of its limit", f"tiers: {lines}")
-    return f'<div class="grid">{_section("In use now", heads, rows, wide=True)}</div>'
+    return f'<div class="grid">{section("In use now", heads, rows, wide=True)}</div>'
 
 
 def _thresholds(document: dict[str, Any]) -> list[tuple[str, float]]:
@@ -91,7 +87,7 @@ def _meter(ratio: float, document: dict[str, Any]) -> str:
     ticks = "".join(f'<line class="tick" x1="{x}" x2="{x}" y1="0" y2="16"/>' for x in _at(document))
     width = min(1.0, ratio) * BAR_WIDTH
     return (
-        f'<svg class="meter {passed[-1] if passed else "normal"}" {_VIEW} '
+        f'<svg class="meter {passed[-1] if passed else "normal"}" {VIEW} '
         f'role="img" aria-label="{format_ratio(ratio)}"><rect class="track" width="{BAR_WIDTH}" height="12" y="2"/>'
         f'<rect class="bar" width="{width:.1f}" height="12" y="2"/>{ticks}</svg>'
     )
@@ -107,15 +103,15 @@ def _workers(document: dict[str, Any]) -> str:
         [
             str(worker["pid"]),
             _tier(worker["tier"]),
-            _size(worker["rss_bytes"]),
-            _bar((worker["rss_bytes"] or 0) / largest),
-            _size(worker["peak_bytes"]),
+            size(worker["rss_bytes"]),
+            bar((worker["rss_bytes"] or 0) / largest),
+            size(worker["peak_bytes"]),
             "yes" if worker["leaking"] else "no",
-            _duration(worker["age_seconds"]),
+            duration(worker["age_seconds"]),
         ]
         for worker in document["workers"]
     ]
-    return _section("Processes", ("pid", "tier", "resident", "", "peak", "leak", "age of its numbers"), rows, wide=True)
+    return section("Processes", ("pid", "tier", "resident", "", "peak", "leak", "age of its numbers"), rows, wide=True)
 
 
 def _growth(document: dict[str, Any]) -> str:
@@ -123,13 +119,13 @@ def _growth(document: dict[str, Any]) -> str:
         [
             escape(row["series"]),
             '<span class="severe">leak</span>' if row["leaking"] else "no leak",
-            _rate(row["slope"]),
-            f"{_rate(row['lower'])} to {_rate(row['upper'])}",
+            rate(row["slope"]),
+            f"{rate(row['lower'])} to {rate(row['upper'])}",
             _band(row),
         ]
         for row in document["growth"]
     ]
-    return _section(
+    return section(
         "Growth, and where it surely lies", ("series", "verdict", "slope", "between", "0 and threshold ticked"), rows
     )
 
@@ -144,7 +140,7 @@ def _band(row: dict[str, Any]) -> str:
     ticks = [BAR_WIDTH / 2, *([BAR_WIDTH / 2 + row["threshold"] * scale] if row["threshold"] is not None else [])]
     lines = "".join(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="16"/>' for x in ticks)
     return (
-        f'<svg class="{"severe" if row["leaking"] else "normal"}" {_VIEW}>'
+        f'<svg class="{"severe" if row["leaking"] else "normal"}" {VIEW}>'
         f'<rect class="track" width="{BAR_WIDTH}" height="6" y="5"/>'
         f'<rect class="bar" x="{left:.1f}" width="{max(4.0, right - left):.1f}" height="6" y="5"/>{lines}</svg>'
     )
@@ -155,15 +151,15 @@ def _gc(document: dict[str, Any]) -> str:
         [
             escape(str(row["generation"])),
             f"{row['count']:,}",
-            _duration(row["seconds"]),
-            _duration(row["longest_seconds"]),
+            duration(row["seconds"]),
+            duration(row["longest_seconds"]),
             _histogram(row["counts"]),
         ]
         for row in document["gc"]
     ]
-    buckets = f"{_duration(PAUSE_BUCKETS_SECONDS[0])} to over {_duration(PAUSE_BUCKETS_SECONDS[-1])}"
+    buckets = f"{duration(PAUSE_BUCKETS_SECONDS[0])} to over {duration(PAUSE_BUCKETS_SECONDS[-1])}"
     heads = ("generation", "collections", "paused", "longest", buckets)
-    return _section("Garbage collection pauses", heads, rows)
+    return section("Garbage collection pauses", heads, rows)
 
 
 def _histogram(counts: Sequence[int]) -> str:
@@ -171,114 +167,68 @@ def _histogram(counts: Sequence[int]) -> str:
     top = math.log1p(max(counts, default=0)) or 1.0
     step = BAR_WIDTH / max(1, len(counts))
     bars = []
-    for place, count in enumerate(counts):
-        height = 16 * math.log1p(count) / top
+    for place, many in enumerate(counts):
+        height = 16 * math.log1p(many) / top
         bars.append(
             f'<rect x="{place * step:.1f}" width="{step - 12:.1f}" y="{16 - height:.1f}" height="{height:.1f}"/>'
         )
-    return f'<svg class="bars" {_VIEW}>{"".join(bars)}</svg>'
+    return f'<svg class="bars" {VIEW}>{"".join(bars)}</svg>'
 
 
 def _caches(document: dict[str, Any]) -> str:
     rows = [
         [
             escape(cache["name"]),
-            _ratio(cache["hit_ratio"]),
-            _bar(cache["hit_ratio"]),
-            _count(cache["hits"]),
-            _count(cache["misses"]),
-            _count(cache["entries"]),
-            _size(cache["bytes"]),
-            _count(cache["evictions"]),
+            ratio(cache["hit_ratio"]),
+            bar(cache["hit_ratio"]),
+            count(cache["hits"]),
+            count(cache["misses"]),
+            count(cache["entries"]),
+            size(cache["bytes"]),
+            count(cache["evictions"]),
         ]
         for cache in document["caches"]
     ]
     heads = ("cache", "hit ratio", "", "hits", "misses", "entries", "size", "evicted")
-    return _section("Caches", heads, rows, wide=True)
+    return section("Caches", heads, rows, wide=True)
 
 
 def _pools(document: dict[str, Any]) -> str:
     keys = ("used", "idle", "hits", "misses", "waits")
-    rows = [[escape(pool["name"]), *(_count(pool.get(key)) for key in keys)] for pool in document["pools"]]
-    return _section("Pools", ("pool", "used", "idle", "reused", "made new", "waited"), rows)
+    rows = [[escape(pool["name"]), *(count(pool.get(key)) for key in keys)] for pool in document["pools"]]
+    return section("Pools", ("pool", "used", "idle", "reused", "made new", "waited"), rows)
 
 
 def _settings(document: dict[str, Any]) -> str:
     rows = [[escape(name), f"{value:,g}"] for name, value in sorted(document["settings"].items())]
-    return _section("Settings in force", ("setting", "value"), rows)
+    return section("Settings in force", ("setting", "value"), rows)
 
 
 def _events(document: dict[str, Any]) -> str:
     rows = [
         [
-            _clock(event["unix_seconds"]),
+            clock(event["unix_seconds"]),
             _tier(event["from"]),
             _tier(event["to"]),
-            _ratio(event["usage_ratio"]),
+            ratio(event["usage_ratio"]),
         ]
         for event in reversed(document["events"][-12:])
     ]
-    return _section("Last changes of tier", ("time (UTC)", "from", "to", "in use"), rows)
+    return section("Last changes of tier", ("time (UTC)", "from", "to", "in use"), rows)
 
 
 def _own_cost(document: dict[str, Any]) -> str:
     own, uptime = document["self"], document["uptime_seconds"]
     share = own["cpu_seconds"] / uptime if own["cpu_seconds"] is not None and uptime else None
     rows = [
-        ["CPU of the sampler", _duration(own["cpu_seconds"])],
+        ["CPU of the sampler", duration(own["cpu_seconds"])],
         ["share of one core since start", NOTHING if share is None else f"{share * 100:.3f}%"],
-        ["memory", _size(own["bytes"])],
-        ["last sample was late by", _duration(own["lateness_seconds"])],
+        ["memory", size(own["bytes"])],
+        ["last sample was late by", duration(own["lateness_seconds"])],
         ["sources that cannot be read", escape(", ".join(own["failed_probes"])) or "none"],
     ]
-    return _section("What AMM itself costs", ("", ""), rows)
-
-
-def _section(title: str, heads: Sequence[str], rows: list[list[str]], wide: bool = False) -> str:
-    if not rows:
-        return ""
-    style = "card wide" if wide else "card"
-    return f'<section class="{style}"><h2>{escape(title)}</h2>{_table(heads, rows)}</section>'
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML already; heads are text."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads) if any(heads) else ""
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>{f"<tr>{head}</tr>" if head else ""}{body}</table></div>'
-
-
-def _bar(ratio: float | None) -> str:
-    width = min(1.0, max(0.0, ratio or 0.0)) * BAR_WIDTH
-    return (
-        f'<svg {_VIEW}><rect class="track" width="{BAR_WIDTH}" height="8" y="4"/>'
-        f'<rect class="use" width="{width:.1f}" height="8" y="4"/></svg>'
-    )
+    return section("What AMM itself costs", ("", ""), rows)
 
 
 def _tier(tier: str | None) -> str:
     return f'<span class="{tier or "unknown"}">{tier or "unknown"}</span>'
-
-
-def _size(value: float | None) -> str:
-    return NOTHING if value is None else format_size(value)
-
-
-def _rate(value: float | None) -> str:
-    return NOTHING if value is None or not math.isfinite(value) else format_rate(value)
-
-
-def _ratio(value: float | None) -> str:
-    return NOTHING if value is None else format_ratio(value)
-
-
-def _count(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:,.0f}"
-
-
-def _duration(value: float | None) -> str:
-    return NOTHING if value is None else format_duration(value)
-
-
-def _clock(unix_seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_seconds))

@@ -7,7 +7,8 @@ GC pauses, is filled from a queue drained here: recording inside a gc callback d
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation, get_meter_provider
 
@@ -43,6 +44,10 @@ class Instruments:
     @property
     def shown(self) -> Governor | None:
         return self._source.governor if self._source is not None else None
+
+    @property
+    def source(self) -> Source | None:
+        return self._source
 
     def show(self, governor: Governor | None, self_bytes: int = 0, desk: EvidenceDesk | None = None) -> None:
         if self._undo is not None:
@@ -88,6 +93,12 @@ _INSTRUMENTS: weakref.WeakKeyDictionary[object, Instruments] = weakref.WeakKeyDi
 def running_history() -> History | None:
     """What the governor that runs in this process has seen since it started; None where none runs."""
     return next((one.history for one in tuple(_INSTRUMENTS.values()) if one.shown is not None), None)
+
+
+def running_evidence(starts: Mapping[int, float]) -> dict[str, Any] | None:
+    """The last evidence of a leak in one of these processes (pid to start time), as this one knows it."""
+    source = next((one.source for one in tuple(_INSTRUMENTS.values()) if one.source is not None), None)
+    return source.desk.latest(starts) if source is not None and source.desk is not None else None
 
 
 class _Global:

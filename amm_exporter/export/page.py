@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from html import escape
 from pathlib import Path
@@ -22,15 +22,23 @@ from amm_exporter.export.history import History
 from amm_exporter.export.http import Request, Response
 from amm_exporter.export.numbers import details, numbers, summary
 from amm_exporter.export.server import Handler
-from amm_exporter.export.status import status
+from amm_exporter.export.status import starts, status
 
 HTML = "text/html; charset=utf-8"
+Evidence = Callable[[Mapping[int, float]], dict[str, Any] | None]
 _STATIC = Path(__file__).parent / "static"
 
 
-def page_routes(families: Callable[[], list[Family]], history: Callable[[], History | None]) -> dict[str, Handler]:
-    """Handlers for `/` and what it asks for, over the families of a scrape and the history of this process."""
-    look = partial(_look, families, history)
+def page_routes(
+    families: Callable[[], list[Family]],
+    history: Callable[[], History | None],
+    evidence: Evidence = lambda starts: None,
+) -> dict[str, Handler]:
+    """Handlers for `/` and what it asks for, over the families of a scrape and the history of this process.
+
+    `evidence` is asked for the last one of any process, by pid and when it began.
+    """
+    look = partial(_look, families, history, evidence)
     return {
         "/": lambda request: _page(look()),
         "/api/v1/status.json": lambda request: _json(look()),
@@ -39,10 +47,13 @@ def page_routes(families: Callable[[], list[Family]], history: Callable[[], Hist
     }
 
 
-def _look(families: Callable[[], list[Family]], history: Callable[[], History | None]) -> dict[str, Any]:
-    seen = history()
+def _look(
+    families: Callable[[], list[Family]], history: Callable[[], History | None], evidence: Evidence
+) -> dict[str, Any]:
+    seen, found, now = history(), families(), time.time()
     pid = seen.pid if seen is not None and seen.pid is not None else os.getpid()
-    return status(families(), pid=pid, now_unix_seconds=time.time(), version=__version__, history=seen)
+    last = evidence(starts(found, pid, now))
+    return status(found, pid=pid, now_unix_seconds=now, version=__version__, history=seen, evidence=last)
 
 
 def _json(document: dict[str, Any]) -> Response:

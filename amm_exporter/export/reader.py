@@ -134,10 +134,10 @@ def page_handlers(families: Callable[[], list[Family]]) -> dict[str, Handler]:
     """The routes of the page and its JSON, for a Server."""
 
     def answer(request: Request) -> Response:
-        from amm_exporter.export.otel import running_history
+        from amm_exporter.export.otel import running_evidence, running_history
         from amm_exporter.export.page import page_routes
 
-        return page_routes(families, running_history)[request.path](request)
+        return page_routes(families, running_history, running_evidence)[request.path](request)
 
     return dict.fromkeys(PAGE_PATHS, answer)
 

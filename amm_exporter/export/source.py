@@ -56,7 +56,7 @@ class Source:
         self.governor = governor
         self._record = record
         self._self_bytes = self_bytes
-        self._desk = desk
+        self.desk = desk
         self._allocators = AllocatorProbe() if governor.gc is not None else None
         self.after_fork_in_child()
 
@@ -86,7 +86,7 @@ class Source:
                     details=self.governor.sampler.details(),
                     started_unix_seconds=self._started,
                     self_bytes=self._self_bytes,
-                    census=self._desk.census if self._desk else None,
+                    census=self.desk.census if self.desk else None,
                     leaks=self.governor.leaks.shown(),
                     caches=CACHES.read() if self.governor.gc is not None else {},
                     allocators=self._allocators.read() if self._allocators else (),

@@ -1,7 +1,7 @@
-"""What the page and `/api/v1/status.json` say, worked out from the metrics themselves. Pure.
+"""What the page and `/api/v1/status.json` say, worked out from the metrics and, after a leak, from its evidence. Pure.
 
-So the page can show nothing that a scrape does not, and works for a family of processes and a process seen from outside
-alike. Names and fields of the JSON are public.
+So but for that evidence (evidence_view.py) the page can show nothing that a scrape does not, and works for a family of
+processes and a process seen from outside alike. Names and fields of the JSON are public.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from amm_exporter.export.evidence_view import public
 from amm_exporter.export.exposition import Buckets, Family, Value
 from amm_exporter.export.group import WORKER_LABEL
 from amm_exporter.export.history import History
@@ -51,7 +52,13 @@ class Facts:
 
 
 def status(
-    families: list[Family], *, pid: int, now_unix_seconds: float, version: str, history: History | None = None
+    families: list[Family],
+    *,
+    pid: int,
+    now_unix_seconds: float,
+    version: str,
+    history: History | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The document of `/api/v1/status.json`: bytes, seconds, ratios 0 to 1, None where nothing is known."""
     pids = _pids(families)
@@ -71,9 +78,19 @@ def status(
         "self": _self(facts),
         "workers": [_worker(Facts(families, worker), worker) for worker in pids],
         "group_bytes": Facts(families).one("amm.group.memory.usage"),
+        "evidence": public(evidence),
         "events": _events(history),
         "history": dict(history.columns()) if history else {},
     }
+
+
+def starts(families: list[Family], pid: int, now_unix_seconds: float) -> dict[int, float]:
+    """When each process that is shown began, by pid."""
+    found = {}
+    for worker in _pids(families) or [str(pid)]:
+        uptime_seconds = Facts(families, worker if _pids(families) else "").one("process.uptime")
+        found[int(worker)] = now_unix_seconds - (uptime_seconds or 0.0)
+    return found
 
 
 def _pids(families: list[Family]) -> list[str]:

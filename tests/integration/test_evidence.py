@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
-from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
+from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory, newest_file
 from amm_exporter.control.evidence_outside import seen_from_outside
 from amm_exporter.control.evidence_request import ask
 from amm_exporter.control.governor import Governor
@@ -385,3 +385,31 @@ def test_a_process_without_a_private_directory_cannot_be_asked(
     own.write_text("in the way")
     monkeypatch.setattr("amm_exporter.control.evidence_request.private_bases", lambda *_: [own])
     assert asked(process) == f"evidence: process 123 cannot be asked: [Errno 17] File exists: '{own}'"
+
+
+def test_the_newest_evidence_of_any_sibling_is_found_but_not_that_of_who_had_the_pid_before(tmp_path: Path) -> None:
+    for pid, unix_seconds in ((10, 500), (10, 900), (11, 800), (12, 990)):
+        (tmp_path / f"amm-evidence-{pid}-{unix_seconds}.json").write_text(json.dumps({"unix_seconds": unix_seconds}))
+    (tmp_path / "amm-evidence-notes.json").write_text("")
+    starts = {10: 400.0, 11: 700.0, 12: 995.0}
+    assert newest_file(tmp_path, starts) == {"unix_seconds": 900, "file": str(tmp_path / "amm-evidence-10-900.json")}
+    assert newest_file(tmp_path, {12: 995.0}) is None
+    assert newest_file(tmp_path / "nowhere", starts) is None
+
+
+def test_the_page_of_a_family_shows_the_evidence_of_whichever_of_them_leaked_last(tmp_path: Path) -> None:
+    governor = Governor({"evidence": {"directory": str(tmp_path)}})
+    governor.leaks = watch = LeakingWatch()  # type: ignore[assignment]
+    desk, watch.leaking = EvidenceDesk(governor), True
+    assert desk.latest({os.getpid(): 0.0}) is None
+    desk.listen(governor.sample(), Tier.NORMAL)
+    governor.stop()
+    own = desk.latest({os.getpid(): 0.0})
+    assert own is not None
+    assert own["pid"] == os.getpid()
+    later = int(own["unix_seconds"]) + 5
+    (tmp_path / f"amm-evidence-77-{later}.json").write_text(json.dumps({**own, "pid": 77, "unix_seconds": later}))
+    assert desk.latest({os.getpid(): 0.0}) == own
+    newest = desk.latest({os.getpid(): 0.0, 77: 0.0})
+    assert newest is not None
+    assert newest["pid"] == 77

@@ -57,8 +57,30 @@ FAMILIES = [
 ]
 
 
-def document(families=FAMILIES, history=None):
-    return status(families, pid=7, now_unix_seconds=1000.0, version="1", history=history)
+EVIDENCE = {
+    "unix_seconds": 990.0,
+    "pid": 7,
+    "file": "/home/ada/amm-exporter/evidence/amm-evidence-7-990.json",
+    "verdicts": {
+        "rss": {"leaking": True, "kind": "steady", "reasons": ["grows by 2 MiB/h", "what grows is small objects"]},
+        "tree": {"leaking": False, "kind": "noise", "reasons": ["no growth that matters"]},
+    },
+    "types": {"most": [["shop.Order", 4_000, 2_000_000], ["dict", 900, 50_000]], "grown": [], "sampled_ratio": 1.0},
+    "sites": [["/home/ada/shop/cart.py:12", 700_000.0]],
+    "mappings": [["[heap]", 9_000_000], ["/home/ada/lib/libx.so", 70_000], ["/opt/lib/libx.so", 30_000]],
+    "allocators": [{"allocator": "pymalloc", "held_bytes": 40_000_000, "free_bytes": 1_000_000}],
+    "caches": {"prices": {"hits": 3, "misses": 1, "entries": 321, "max_entries": 500, "size_bytes": None}},
+}
+GROWTH = {
+    "seconds": 30.0,
+    "origin": "python",
+    "types": [{"name": "shop.Order", "slope": 4096.0, "lower": 2048.0, "upper": 6000.0, "gained": 90_000.0}],
+    "sites": [{"name": "/home/ada/shop/cart.py:12", "slope": 4096.0, "lower": 2048.0, "upper": 1.0, "gained": 1.0}],
+}
+
+
+def document(families=FAMILIES, history=None, evidence=None):
+    return status(families, pid=7, now_unix_seconds=1000.0, version="1", history=history, evidence=evidence)
 
 
 def sample(at: float, rss: int = 100, ratio: float = 0.5) -> Sample:
@@ -120,6 +142,62 @@ def test_names_from_the_program_cannot_become_markup():
     ]
     assert "<script>alert" not in page(document(hostile), "n")
     assert numbers(document(hostile)).count("&lt;script&gt;") == 4
+
+
+def test_without_a_leak_there_is_no_evidence():
+    assert document()["evidence"] is None
+    assert "Evidence" not in numbers(document())
+
+
+def test_evidence_of_a_leak_is_readable_without_javascript():
+    text = text_of(numbers(document(evidence={**EVIDENCE, "growth": GROWTH})))
+    verdict = ["rss leaks", "grows by 2 MiB/h; what grows is small objects", "1970-01-01 00:16:30 UTC of process 7"]
+    growth = ["In the 30s after that, what grew was small Python objects", "shop.Order 14.1 MiB/h 7 MiB/h 87.9 KiB"]
+    then = ["shop.Order 4,000 1.9 MiB", "[heap] 8.6 MiB", "pymalloc 38.1 MiB 976.6 KiB", "prices 321 500"]
+    more = ["amm-evidence-7-990.json", "amm evidence --pid 7 --output evidence.json"]
+    assert [said for said in verdict + growth + then + more if said not in text] == []
+    assert "no growth that matters" not in text
+
+
+def test_before_it_was_seen_where_memory_grows_that_is_said():
+    said = document(evidence=EVIDENCE)
+    assert said["evidence"]["growth"] is None
+    assert "Where it grows is being measured" in text_of(numbers(said))
+
+
+def test_evidence_names_files_without_saying_where_they_are():
+    said = document(evidence={**EVIDENCE, "growth": GROWTH})
+    for text in (json.dumps(said), numbers(said)):
+        assert "/home" not in text
+        assert "ada" not in text
+        assert "/opt" not in text
+    assert said["evidence"]["sites"] == [{"name": "shop/cart.py:12", "bytes": 700_000}]
+    assert {"name": "libx.so", "bytes": 100_000} in said["evidence"]["mappings"]
+
+
+def test_evidence_that_could_not_be_read_in_part_is_shown_without_that_part():
+    parts = ("types", "sites", "mappings", "allocators", "caches")
+    said = document(evidence={**EVIDENCE, **{part: {"unavailable": "no /proc"} for part in parts}})
+    assert [said["evidence"][part] for part in parts] == [[]] * len(parts)
+    assert "rss leaks" in text_of(numbers(said))
+
+
+def test_evidence_cannot_become_markup_and_is_bounded():
+    name = "<script>alert(1)</script>"
+    many = [[f"{name}{number}" * 20, 5, 5] for number in range(50)]
+    hostile = {
+        **EVIDENCE,
+        "verdicts": {name: {"leaking": True, "kind": name, "reasons": [name]}},
+        "types": {"most": many},
+        "sites": [row[:2] for row in many],
+        "mappings": [row[:2] for row in many],
+        "caches": {name: {"entries": 1}},
+        "growth": {**GROWTH, "origin": name, "types": [{**GROWTH["types"][0], "name": name}] * 50},
+    }
+    html = page(document(evidence=hostile), "n")
+    assert "<script>alert" not in html
+    assert html.count("&lt;/script&gt;") > 5
+    assert len(html) <= 100_000
 
 
 def test_a_family_of_processes_is_a_table_of_them():
