@@ -11,7 +11,7 @@ import pickle
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -35,6 +35,13 @@ class Isolation:
         self._slot = slot
         self._prepare_child = prepare_child
         self._every = every
+
+    def read(self, items: Iterable[pytest.Item]) -> None:
+        """Raises pytest.UsageError for a marker with an argument: it takes none."""
+        for item in items:
+            marker = item.get_closest_marker(MARKER)
+            if marker is not None and (marker.args or marker.kwargs):
+                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER}: takes no argument")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:

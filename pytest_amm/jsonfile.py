@@ -22,7 +22,7 @@ class JsonReport:
     """Writes one report. `add` after each test, `complete` at the end of the run."""
 
     def __init__(self, path: str, session: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path = os.path.realpath(path)  # behind a link the file is replaced, not the link
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
         head = json.dumps({"schema": SCHEMA, "complete": False, "session": dict(session)})[:-1] + ', "tests": ['
         self._end = self._write(head.encode(), at=0)

@@ -87,8 +87,10 @@ def _count(raw: object) -> int:
 
 def _path(raw: object) -> str:
     path = str(raw)
-    if not path.strip() or "\0" in path or os.path.isdir(path):
-        raise UnitError(raw, "the name of a file", "it is a directory" if path.strip() and "\0" not in path else None)
+    if not path.strip() or "\0" in path:
+        raise UnitError(raw, "the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # a report replaces its file: never a device
+        raise UnitError(raw, "the name of a file", "it is a directory" if os.path.isdir(path) else "it is a device")
     return os.path.abspath(path)
 
 

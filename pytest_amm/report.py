@@ -44,6 +44,9 @@ class Reporter:
         self.board: Board | None = None
         self.journal = journal
         self._session = session_facts(settings)
+        for flag, path in (("--amm-json", journal), ("--amm-html", settings.html_path)):
+            if path:
+                _make_writable(flag, path)
         self._json = _journal(journal, self._session) if journal else None
         self._bases = _load(settings.compare_paths) if settings.compare_paths else []
         self._changes: list[Change] | None = None
@@ -209,6 +212,16 @@ def _journal(path: str, session: dict[str, Any]) -> JsonReport:
     from pytest_amm.jsonfile import JsonReport
 
     return JsonReport(path, session)
+
+
+def _make_writable(flag: str, path: str) -> None:
+    """Now and not at the end: what an hour's run has found shall have a place."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise pytest.UsageError(f"{flag}: cannot write {path!r}: {error.strerror}") from None
 
 
 def _load(paths: Sequence[str]) -> list[dict[str, Any]]:

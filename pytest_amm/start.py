@@ -87,6 +87,7 @@ class Parts:
 
             own_slot = self._slot + launch.ISOLATED_SLOTS
             isolation = Isolation(self._board, own_slot, self._in_child, every=self._settings.isolate)
+            isolation.read(items)
             self._config.pluginmanager.register(isolation, "amm-isolate")
         self._measurer.collected(self._config, items, marked="amm_budget" in markers)
 

@@ -1,0 +1,95 @@
+"""Options as they reach the plugin through pytest's own parsing, by flag, ini file and variable."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from pytest_amm import options
+from pytest_amm.options import OPTIONS, Option
+from pytest_amm.settings import read
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
+
+PIECES = (
+    "1",
+    "0",
+    "-1",
+    "1.5",
+    "nan",
+    "MB",
+    "%",
+    "85",
+    "off",
+    "true",
+    "=",
+    ":",
+    ",",
+    " ",
+    "\n",
+    "x",
+    "é",
+    "'",
+    '"',
+    "{}",
+    "%s",
+)
+COUNTS = (3, pytest.param(100, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize("way", ["flag", "ini", "variable"])
+def test_any_text_is_taken_or_refused_in_one_line(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: Option, way: str, count: int
+) -> None:
+    chance = random.Random(option.name + way)
+    for _ in range(count):
+        text = "".join(chance.choices(PIECES, k=chance.randint(0, 4)))
+        if way == "variable":
+            monkeypatch.setenv(option.variable, text)
+        arguments = {"flag": [f"{option.flag}={text}"], "ini": ["-o", f"{option.name}={text}"], "variable": []}[way]
+        told = ""
+        try:
+            read(options.asked(pytester.parseconfig(*arguments)))
+        except pytest.UsageError as error:
+            told = str(error)
+        if way == "flag" and option.kind == "bool":
+            assert "ignored explicit argument" in told  # pytest's own words: a switch has no value there
+        else:
+            assert len(told.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("flag", ["--amm-json", "--amm-html"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_tests(pytester: pytest.Pytester, flag: str) -> None:
+    pytester.makepyfile(test_it="def test_it(): pass")
+    for path in ("9" * 400, os.devnull, ".", "test_it.py/x"):
+        result = pytester.runpytest_inprocess(f"{flag}={path}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR, path
+        assert [line.partition(":")[0] for line in result.errlines if line] == ["ERROR"]
+        assert flag in result.stderr.str()
+
+
+def test_the_directory_of_a_report_is_made(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    assert pytester.runpytest_subprocess("--amm-json=a/b/r.json", "--amm-html=c/r.html").ret == 0
+    assert (pytester.path / "a/b/r.json").stat().st_size > 100
+    assert (pytester.path / "c/r.html").stat().st_size > 100
+
+
+def test_a_report_behind_a_link_leaves_the_link(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    (pytester.path / "link.json").symlink_to("real.json")
+    assert pytester.runpytest_subprocess("--amm-json=link.json").ret == 0
+    assert (pytester.path / "link.json").is_symlink()
+    assert '"complete": true' in (pytester.path / "real.json").read_text()
+
+
+def test_a_marker_that_takes_no_argument_says_so(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.amm_isolate(True)\ndef test_it(): pass\n")
+    result = pytester.runpytest_subprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *::test_it: @pytest.mark.amm_isolate: takes no argument"])
