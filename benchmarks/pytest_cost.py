@@ -1,15 +1,16 @@
 """What the pytest plugin costs, beside plain pytest and, where it is installed, pytest-memray.
 
-    python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 7]
+    python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 10]
 
-    empty    CPU time of collecting and running empty tests: a run, a test, and all in
-    suites   the same for tests that allocate all the time, in Python and in numpy
+    empty    CPU time of 5,000 empty tests: what a run costs, what a test, and all of it divided by the tests
+    suites   CPU time of tests that allocate all the time, in Python and in numpy, from the first test to the last
     timing   what pytest-benchmark measures with the plugin and without
     mark     resetting and reading the kernel's high-water mark, from 28 MB to 3 GB resident
 
-All variants take turns within each round, so that what else the machine does falls on all of them. Shown are the least
-CPU seconds of all rounds, since what others do only ever adds. The watchdog is a process of its own: its CPU time is
-shown apart, and is in no other figure but "all in".
+All variants run in each round, in an order that moves on. Plain pytest runs twice a round: each variant is compared
+with the mean of the two, and the second run with the first, so that its row shows what is noise. A figure is the median
+over the rounds, and how far it may be off 1 time in 20 by how far the rounds differ. The watchdog is a process of its
+own: its CPU time is shown apart, and is in no other figure but "all in". All parts together take 8 minutes.
 """
 
 from __future__ import annotations
@@ -19,19 +20,24 @@ import ctypes
 import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+Run = TypeVar("Run")
 AMM = ("-p", "pytest_amm.plugin")
 BUDGETS = ("--amm-budget=1536MB", "--amm-test-budget=512MB")
-PLAIN, PEER = "plain pytest", "pytest-memray --memray"
+PLAIN, AGAIN, PEER = "plain pytest", "plain pytest, again", "pytest-memray --memray"
 VARIANTS: dict[str, tuple[str, ...]] = {
     PLAIN: (),
     "pytest_amm installed, unused": AMM,
     "pytest_amm --amm-peaks": (*AMM, "--amm-peaks"),
+    AGAIN: (),
     "pytest_amm budgets, --amm-on-breach=fail": (*AMM, *BUDGETS, "--amm-on-breach=fail"),
     "pytest_amm budgets, watchdog armed": (*AMM, *BUDGETS),
     PEER: ("-p", "memray", "--memray"),
@@ -39,14 +45,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 SUITES = {
     "allocating Python": """
         import pytest
-        @pytest.mark.parametrize("number", range(150))
+        @pytest.mark.parametrize("number", range(60))
         def test_it(number):
             rows = [{"key": each, "text": str(each)} for each in range(60_000)]
             assert sum(len(row["text"]) for row in rows) > 0
     """,
     "numpy": """
         import numpy, pytest
-        @pytest.mark.parametrize("number", range(150))
+        @pytest.mark.parametrize("number", range(60))
         def test_it(number):
             base = numpy.arange(250_000, dtype=float)
             for _ in range(20):
@@ -54,10 +60,19 @@ SUITES = {
             assert base.sum() > 0
     """,
 }
+CLOCK = """
+import pathlib, time, pytest
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session):
+    before = time.process_time()
+    yield
+    pathlib.Path("loop.txt").write_text(str(time.process_time() - before))
+    return True
+"""
 TIMED = """
 def test_it(benchmark):
     benchmark.pedantic(lambda: sorted([{"key": -each} for each in range(2_000)], key=lambda row: row["key"]),
-                       rounds=400, iterations=1, warmup_rounds=20)
+                       rounds=800, iterations=1, warmup_rounds=20)
 """
 MARK = """
 import statistics, sys, time
@@ -80,83 +95,100 @@ print(meter.rss_bytes() >> 20, statistics.median(quiet) / 1000, statistics.media
 
 
 class Cost(NamedTuple):
-    """CPU seconds of one run: pytest with the children it waited for, and the watchdog, which it does not wait for."""
+    """CPU seconds of one run: pytest with the children it waited for, of that its tests alone, and the watchdog."""
 
-    pytest_seconds: float
+    run_seconds: float
+    tests_seconds: float
     watchdog_seconds: float
+
+    @property
+    def start_seconds(self) -> float:
+        return self.run_seconds - self.tests_seconds
+
+
+class Figure(NamedTuple):
+    """A median, and how far it may be off; one round says nothing of that."""
+
+    middle: float
+    error: float | None
+
+    def show(self, form: str, unit: str = "", *, factor: float = 1.0) -> str:
+        error = "" if self.error is None else f" ±{self.error * factor:{form}}"
+        return f"{self.middle * factor:+{form}}{error}{unit}"
+
+
+def figure(values: Sequence[float]) -> Figure:
+    """The error is two standard errors of a median, by the median distance from it: a wild round counts for little."""
+    middle = statistics.median(values)
+    if len(values) < 3:
+        return Figure(middle, None)
+    distance = statistics.median(abs(value - middle) for value in values)
+    return Figure(middle, 2 * 1.2533 * 1.4826 * distance / len(values) ** 0.5)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--tests", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     adopt_orphans()
     for what in arguments.what or PARTS:
         with tempfile.TemporaryDirectory() as directory:
             PARTS[what](Path(directory), arguments)
-        print()
+        print(flush=True)
 
 
 def empty(directory: Path, arguments: argparse.Namespace) -> None:
-    """What a run costs with one test, what each further test adds, and all of it divided by the tests."""
     count = arguments.tests
-    single, many = directory / "test_one.py", directory / "test_many.py"
-    single.write_text("def test_0(): pass\n")
-    many.write_text("".join(f"def test_{number}(): pass\n" for number in range(count)))
-    runs = rounds(dict.fromkeys(installed(), (single, many)), arguments.rounds)
-    plain_one, plain_many = runs[PLAIN, single], runs[PLAIN, many]
-    heads = "".join(f"{head:>11}" for head in ("CPU", "over plain", "a run", "a test", "watchdog", "all in"))
-    print(f"{f'{count} empty tests':42}{heads}")
-    for name in installed():
-        one, all_ = runs[name, single], runs[name, many]
-        fixed = one.pytest_seconds - plain_one.pytest_seconds
-        extra = all_.pytest_seconds - plain_many.pytest_seconds
-        watchdog = all_.watchdog_seconds
-        print(
-            f"{name:42}{all_.pytest_seconds:9.2f} s{extra / plain_many.pytest_seconds:+11.1%}{fixed * 1000:+8.0f} ms"
-            f"{(extra - fixed) / (count - 1) * 1000:+8.3f} ms{watchdog / count * 1000:+8.3f} ms"
-            f"{(extra + watchdog) / count * 1000:+8.3f} ms"
-        )
+    file = directory / "test_many.py"
+    file.write_text("".join(f"def test_{number}(): pass\n" for number in range(count)))
+    runs = in_turns(lambda name: cost(file, VARIANTS[name]), installed(), arguments.rounds)
+    print(row(f"{count} empty tests", ("a run", "a test", "watchdog, a test", "all in, a test", "of plain")))
+    plain = [min(each.run_seconds for each in runs[PLAIN]), min(each.tests_seconds for each in runs[PLAIN])]
+    print(row(PLAIN, (f"{(plain[0] - plain[1]) * 1e3:.0f} ms", f"{plain[1] / count * 1e3:.3f} ms")))
+    for name in compared():
+        a_run = over_plain(runs, name, lambda each: each.start_seconds)
+        a_test = over_plain(runs, name, lambda each: each.tests_seconds / count)
+        watchdog = figure([each.watchdog_seconds / count for each in runs[name]])
+        all_in = over_plain(runs, name, lambda each: (each.run_seconds + each.watchdog_seconds) / count)
+        share = share_of_plain(runs, name, lambda each: each.run_seconds)
+        each_test = [found.show(".3f", " ms", factor=1e3) for found in (a_test, watchdog, all_in)]
+        print(row(name, (a_run.show(".0f", " ms", factor=1e3), *each_test, share.show(".1%"))))
 
 
 def suites(directory: Path, arguments: argparse.Namespace) -> None:
-    """How much longer a suite takes that allocates all the time."""
-    print(f"{'':42}" + "".join(f"{title:>20}" for title in SUITES))
-    files = []
-    for number, text in enumerate(SUITES.values()):
-        files.append(directory / f"test_{number}.py")
-        files[-1].write_text("\n".join(line[8:] for line in text.splitlines()))
-    runs = rounds({name: tuple(files) for name in installed()}, arguments.rounds)
-    for name in installed():
-        plain = [runs[PLAIN, file].pytest_seconds for file in files]
-        ratios = [runs[name, file].pytest_seconds / before for file, before in zip(files, plain, strict=True)]
-        print(f"{name:42}" + "".join(f"{ratio - 1:+20.1%}" for ratio in ratios))
+    print(row("from the first test to the last", tuple(SUITES)))
+    found = {}
+    for number, (title, text) in enumerate(SUITES.items()):
+        file = directory / f"test_{number}.py"
+        file.write_text(textwrap.dedent(text))
+        found[title] = in_turns(lambda name, file=file: cost(file, VARIANTS[name]), installed(), arguments.rounds)
+    plain = [min(run.tests_seconds for run in runs[PLAIN]) for runs in found.values()]
+    print(row(PLAIN, [f"{seconds:.2f} s" for seconds in plain]))
+    for name in compared():
+        shares = [share_of_plain(runs, name, lambda each: each.tests_seconds) for runs in found.values()]
+        print(row(name, [share.show(".1%") for share in shares]))
 
 
 def timing(directory: Path, arguments: argparse.Namespace) -> None:
-    """What pytest-benchmark says of the same function."""
     file, report = directory / "test_timed.py", directory / "timed.json"
     file.write_text(TIMED)
-    names = [name for name in VARIANTS if name != PEER]
-    least: dict[str, list[float]] = {name: [] for name in names}
-    middle: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(arguments.rounds):
-        for name in names:
-            cost(file, (*VARIANTS[name], "-p", "pytest_benchmark.plugin", f"--benchmark-json={report}"))
-            stats = json.loads(report.read_text())["benchmarks"][0]["stats"]
-            least[name].append(stats["min"])
-            middle[name].append(stats["median"])
-    print(f"{'pytest-benchmark says':42}{'least':>10}{'':>9}{'median':>12}")
-    for name in names:
-        low, mid = min(least[name]), min(middle[name])
-        shares = low / min(least[PLAIN]) - 1, mid / min(middle[PLAIN]) - 1
-        print(f"{name:42}{low * 1e6:7.1f} us{shares[0]:+9.1%}{mid * 1e6:9.1f} us{shares[1]:+9.1%}")
+
+    def timed(name: str) -> dict[str, float]:
+        cost(file, (*VARIANTS[name], "-p", "pytest_benchmark.plugin", f"--benchmark-json={report}"))
+        stats: dict[str, float] = json.loads(report.read_text())["benchmarks"][0]["stats"]
+        return stats
+
+    runs = in_turns(timed, installed(), arguments.rounds)
+    print(row("pytest-benchmark says", ("least", "median")))
+    print(row(PLAIN, [f"{min(run[key] for run in runs[PLAIN]) * 1e6:.1f} us" for key in ("min", "median")]))
+    for name in compared():
+        shares = [share_of_plain(runs, name, lambda each, key=key: each[key]) for key in ("min", "median")]
+        print(row(name, [share.show(".1%") for share in shares]))
 
 
 def mark(directory: Path, arguments: argparse.Namespace) -> None:
-    """CPU time of one reset and reading, where the test grew and where it did not."""
     del directory
     print(f"{'resident':>10}{'quiet test':>14}{'test that grew':>18}")
     for base_mb in (0, 300, 1000, 3000):
@@ -176,29 +208,58 @@ def installed() -> list[str]:
     return [name for name in VARIANTS if name != PEER or importlib.util.find_spec("pytest_memray")]
 
 
-def rounds(files: dict[str, tuple[Path, ...]], count: int) -> dict[tuple[str, Path], Cost]:
-    """The least cost of each variant and file; the variants take turns."""
-    found: dict[tuple[str, Path], list[Cost]] = {}
-    for number in range(count):
-        for name, each in files.items():
-            if number and name == PEER:  # its cost is far above the noise, and it takes minutes
-                continue
-            for file in each:
-                found.setdefault((name, file), []).append(cost(file, VARIANTS[name]))
-    return {key: Cost(*(min(column) for column in zip(*costs, strict=True))) for key, costs in found.items()}
+def compared() -> list[str]:
+    return [name for name in installed() if name != PLAIN]
+
+
+def in_turns(measure: Callable[[str], Run], names: Sequence[str], rounds: int) -> dict[str, list[Run]]:
+    """What each variant gave in each round. The peer's cost is far above the noise and takes minutes: one round."""
+    found: dict[str, list[Run]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            if name != PEER or not found[name]:
+                found[name].append(measure(name))
+    return found
+
+
+def over_plain(runs: Mapping[str, Sequence[Run]], name: str, value: Callable[[Run], float]) -> Figure:
+    pairs = zip(runs[name], plains(runs, name, value), strict=name != PEER)
+    return figure([value(run) - plain for run, plain in pairs])
+
+
+def share_of_plain(runs: Mapping[str, Sequence[Run]], name: str, value: Callable[[Run], float]) -> Figure:
+    pairs = zip(runs[name], plains(runs, name, value), strict=name != PEER)
+    return figure([value(run) / plain - 1 for run, plain in pairs])
+
+
+def plains(runs: Mapping[str, Sequence[Run]], name: str, value: Callable[[Run], float]) -> list[float]:
+    """What plain pytest had in each round: the mean of both its runs, but for the second the first."""
+    first, second = ([value(run) for run in runs[key]] for key in (PLAIN, AGAIN))
+    if name == AGAIN:
+        return first
+    return [(one + other) / 2 for one, other in zip(first, second, strict=True)]
+
+
+def row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:42}" + "".join(f"{cell:>22}" for cell in cells)
 
 
 def cost(suite: Path, options: tuple[str, ...]) -> Cost:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(suite)]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    """One run, in the suite's own directory."""
+    directory = suite.parent
+    (directory / "loop_clock.py").write_text(CLOCK)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "loop_clock", *options, str(suite)]
+    settings = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(directory), "PYTHONHASHSEED": "0"}
     process = subprocess.Popen(
-        command, cwd=suite.parent, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=directory, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
-    return Cost(usage.ru_utime + usage.ru_stime, orphans_seconds())
+    tests_seconds = float((directory / "loop.txt").read_text())
+    return Cost(usage.ru_utime + usage.ru_stime, tests_seconds, orphans_seconds())
 
 
 def adopt_orphans() -> None:
