@@ -50,6 +50,10 @@ SCOPES = ("session", "test", "emergency")
 
 SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
 """What the watchdog sends. A real-time signal: SIGUSR1, SIGALRM and their like belong to the tests."""
+DUMP_SIGNAL = SIGNAL + 1
+"""Has faulthandler write down the stacks of C code that does not answer. A signal of its own: chained to the other one,
+handlers would nest, and four that come late together overrun the 20 kB that faulthandler gives them. Never sent while
+Python code may run: a thread that changes its frames while they are read crashes the process (3.13, 1 of 800)."""
 
 RUNG_SIGNAL, RUNG_LIMIT, RUNG_CHILD, RUNG_KILL = 1, 2, 4, 8
 """What was done to stop a test, as bits: a signal, a lowered limit, a child killed, the process itself killed."""

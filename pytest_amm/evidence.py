@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from itertools import dropwhile
 from typing import NamedTuple
 
 _MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)\n(?:[A-Z].*\n)*?Rss: +(\d+) kB", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.+)", line (\d+|\?\?\?) in (.+)$')
-_RUNNERS = ("/_pytest/", "/pluggy/", "/execnet/", "/pytest_amm/", "/threading.py")
+_OURS = "/pytest_amm/"
+_RUNNERS = ("/_pytest/", "/pluggy/", "/execnet/", _OURS, "/threading.py")
 """Frames below which a stack tells nothing of the test."""
 _THREAD_COUNT, _FRAME_COUNT = 3, 6
 _LEAST_SITE_BYTES = 2 << 20
@@ -43,14 +45,25 @@ def from_text(text: str) -> list[Evidence]:
     return found
 
 
-def of_process(pid: int, evidence_fd: int) -> list[Evidence]:
-    """Of a process that does not answer: the stacks that faulthandler wrote to its file, and its mappings."""
-    try:
-        with open(f"/proc/{pid}/fd/{evidence_fd}", "rb") as file:
-            raw = file.read(1 << 16)
-    except OSError:
-        raw = b""
-    return [*stacks(raw.decode("utf-8", "replace")), *mappings(pid)]
+class Witness:
+    """Of a process that does not answer: its mappings, and the stacks that faulthandler writes by and by."""
+
+    def __init__(self, pid: int, evidence_fd: int) -> None:
+        self._path = f"/proc/{pid}/fd/{evidence_fd}"
+        self._dump: bytes | None = None
+        self._mapped = mappings(pid)
+
+    def news(self) -> list[Evidence] | None:
+        """All that is known so far; None where that is no more than before."""
+        try:
+            with open(self._path, "rb") as file:
+                dump = file.read(1 << 16)
+        except OSError:
+            dump = b""
+        if self._dump is not None and len(dump) <= len(self._dump):
+            return None
+        self._dump = dump
+        return [*stacks(dump.decode("utf-8", "replace")), *self._mapped]
 
 
 def mappings(pid: int, count: int = 3) -> list[Evidence]:
@@ -104,8 +117,9 @@ def stacks(dump: str) -> list[Evidence]:
 
 
 def _frames(block: str) -> list[str]:
+    """From the innermost on, below the handler of the signal, as far as the test goes."""
     words = []
-    for line in block.splitlines():
+    for line in dropwhile(lambda line: _OURS in line, block.splitlines()):
         match = _FRAME.match(line)
         if match is None or any(part in match[1] for part in _RUNNERS):
             break

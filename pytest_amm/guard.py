@@ -21,7 +21,7 @@ from _pytest import python as pytest_python
 
 from amm_exporter.units import format_size
 from pytest_amm import limits
-from pytest_amm.board import RUNG_LIMIT, SIGNAL, Board, Stop
+from pytest_amm.board import DUMP_SIGNAL, RUNG_LIMIT, SIGNAL, Board, Stop
 from pytest_amm.evidence import Evidence, mappings, stacks
 from pytest_amm.failure import OverBudget
 from pytest_amm.meter import Meter
@@ -95,14 +95,14 @@ class Guard(Watch):
         return watched
 
     def evidence(self) -> list[Evidence]:
+        """Where the watchdog took stacks or mappings, while C code held on, these tell and not the later ones."""
         found, own = super().evidence(), [*stacks(self._dump()), *(self._mapped or ())]
         self._mapped = None
-        if any(each.label == "mapped" for each in found):  # the watchdog took both, while C code held on
-            return found
-        return found + own
+        told = {each.label for each in found}
+        return found + [each for each in own if each.label not in told]
 
     def _dump(self) -> str:
-        """The stacks that faulthandler took at each signal since the last dump."""
+        """The stacks that were written down in this phase, then none."""
         if self._evidence < 0:
             return ""
         raw = os.pread(self._evidence, 1 << 16, 0)
@@ -128,7 +128,7 @@ class Guard(Watch):
         if self._refusals is not None:
             self._refusals.close()
         if self._previous is not None:
-            faulthandler.unregister(SIGNAL)
+            faulthandler.unregister(DUMP_SIGNAL)
             signal.signal(SIGNAL, self._previous)
             self._previous = None
         if self._evidence >= 0:
@@ -140,8 +140,7 @@ class Guard(Watch):
         if threading.current_thread() is not threading.main_thread() or not sys.platform.startswith("linux"):
             return None
         previous = signal.signal(SIGNAL, self._on_signal)
-        # chained: first the stacks, also while C code holds the GIL, then Python's own note of the signal
-        faulthandler.register(SIGNAL, file=self._evidence, all_threads=True, chain=True)
+        faulthandler.register(DUMP_SIGNAL, file=self._evidence, all_threads=True)
         return previous if previous is not None else signal.SIG_DFL
 
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
@@ -161,9 +160,10 @@ class Guard(Watch):
         raise OverBudget(stopped_text(stop))
 
     def _testify(self) -> None:
-        """What the process has, while it still has it."""
+        """What the process does, and what it has while it still has it."""
         if self._mapped is None:
             self._testifies = True
+            faulthandler.dump_traceback(self._evidence, all_threads=True)  # no other thread moves: this one has the GIL
             with contextlib.suppress(MemoryError):  # the address space may be limited already
                 self._mapped = mappings(self._pid)
             self._testifies = False

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 
-from pytest_amm.proctree import address_space_bytes, data_bytes
+from pytest_amm.proctree import data_bytes
 
 if sys.platform != "win32":
     import resource
@@ -19,15 +20,25 @@ ABSURD_RATIO = 16
 ABSURD_LEAST_BYTES = 4 << 30
 """...and never below this: reserving some gigabytes and touching few pages is common."""
 
-HEAP_ROOM_BYTES = (64 << 20) - (1 << 16)
-"""glibc reserves 64 MiB for a thread's heap (HEAP_MAX_SIZE) and makes it writable piece by piece. The kernel refuses a
-piece by RLIMIT_DATA only while RLIMIT_AS has room for it (mprotect_fixup in mm/mprotect.c); one more heap has none."""
+ROOM_BYTES = 4 << 20
+"""What a held process may still take, so that an exception finds the memory to end what C code had begun."""
 
 
-def hold(pid: int) -> None:
-    """Let another process have no more than it has: its next allocation is a MemoryError. Raises OSError."""
-    _lower(pid, resource.RLIMIT_DATA, data_bytes(pid))
-    _lower(pid, resource.RLIMIT_AS, address_space_bytes(pid) + HEAP_ROOM_BYTES)
+def hold(pid: int) -> Callable[[], None]:
+    """Let another process have hardly more than it has: its next allocation is a MemoryError. Returns what undoes it.
+
+    By RLIMIT_DATA alone. RLIMIT_AS also refuses the stack to grow, and that is a SIGSEGV (acct_stack_growth in
+    mm/vma.c), which needs no more than a deep call once shared maps have filled it. Raises OSError.
+    """
+    before, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+    held = (_least(data_bytes(pid) + ROOM_BYTES, before), hard)
+    resource.prlimit(pid, resource.RLIMIT_DATA, held)
+
+    def release() -> None:
+        if resource.prlimit(pid, resource.RLIMIT_DATA) == held:  # else somebody has set it anew
+            resource.prlimit(pid, resource.RLIMIT_DATA, (before, hard))
+
+    return release
 
 
 class Limits:
@@ -38,12 +49,11 @@ class Limits:
         self.allowed_bytes: int | None = None
         """The growth that the limit in force allows; None where none is."""
         self._budget_bytes = budget_bytes
-        self._data = self._address_space = (-1, -1)
+        self._data = (-1, -1)
         self._soft_data = -1
         if sys.platform.startswith("linux"):
             self._data = resource.getrlimit(resource.RLIMIT_DATA)
             self._soft_data = self._data[0]
-            self._address_space = resource.getrlimit(resource.RLIMIT_AS)
             self.loosen()
 
     def tighten(self, tree_bytes: int, limit_bytes: int) -> None:
@@ -66,10 +76,9 @@ class Limits:
 
     def restore(self) -> None:
         """Undo what the watchdog lowered."""
-        for kind, soft in ((resource.RLIMIT_AS, self._address_space[0]), (resource.RLIMIT_DATA, self._soft_data)):
-            _, hard = resource.getrlimit(kind)
-            with contextlib.suppress(ValueError, OSError):  # a hard limit that the test itself lowered
-                resource.setrlimit(kind, (soft, hard))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        with contextlib.suppress(ValueError, OSError):  # a hard limit that the test itself lowered
+            resource.setrlimit(resource.RLIMIT_DATA, (self._soft_data, hard))
 
     def close(self) -> None:
         if self._budget_bytes is not None or self.hard:
@@ -77,11 +86,10 @@ class Limits:
 
     def _set_data(self, growth_bytes: int) -> None:
         soft, hard = self._data
-        wanted = data_bytes() + growth_bytes
-        bounds = [bound for bound in (wanted, soft, hard) if bound != resource.RLIM_INFINITY]
+        wanted = _least(data_bytes() + growth_bytes, soft, hard)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
-            self._soft_data = min(bounds)
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+            self._soft_data = wanted
 
     def _restore_data(self) -> None:
         if sys.platform.startswith("linux"):
@@ -90,6 +98,5 @@ class Limits:
                 self._soft_data = self._data[0]
 
 
-def _lower(pid: int, kind: int, soft: int) -> None:
-    _, hard = resource.prlimit(pid, kind)
-    resource.prlimit(pid, kind, (soft, hard))
+def _least(*limits: int) -> int:
+    return min(limit for limit in limits if limit != resource.RLIM_INFINITY)

@@ -183,12 +183,6 @@ def anonymous_bytes(pid: int) -> int:
         return 0
 
 
-def address_space_bytes(pid: int) -> int:
-    """What RLIMIT_AS is held against: VmSize (proc_pid_statm(5))."""
-    with open(f"/proc/{pid}/statm", "rb") as file:
-        return int(file.read().split()[0]) * PAGE_BYTES
-
-
 def data_bytes(pid: int | str = "self") -> int:
     """What RLIMIT_DATA is held against: VmData (proc_pid_status(5))."""
     with open(f"/proc/{pid}/status", "rb") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_amm.board import Board, Owner, Seen
-from pytest_amm.evidence import Evidence, to_text
+from pytest_amm.evidence import Evidence, Witness, to_text
 from pytest_amm.proctree import Member, Tree, command_name
 from pytest_amm.pursuit import Pursuit
 
@@ -13,13 +13,14 @@ _TOLD_AGAIN_RATIO = 1.05
 
 
 class Slot:
-    """Updated by `look`; `pursuit` is the stop that is under way."""
+    """Updated by `look`; `pursuit` is the stop that is under way, `witness` what was seen of it from outside."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.owner = Owner(0, 0, 0, 0, 0)
         self.seen = Seen(0, 0, 0, 0)
         self.pursuit: Pursuit | None = None
+        self.witness: Witness | None = None
         self.children: list[Member] = []
         self.subtree_bytes = 0
         self.untouched_bytes = 0
@@ -39,7 +40,7 @@ class Slot:
         self._process = member = tree.members.get(owner.pid)
         if member is None:
             self.subtree_bytes = self.untouched_bytes = 0
-            self.pursuit = None
+            self.pursuit = self.witness = None
             self.owner = owner._replace(generation=0)
             return 0
         self.children = tree.below(owner.pid, pids) if len(tree.members) > 1 else []
@@ -62,7 +63,7 @@ class Slot:
 
     def _begin(self, owner: Owner, member: Member) -> None:
         """A new phase: what is reserved and not touched so far will stay so."""
-        self.pursuit = None
+        self.pursuit = self.witness = None
         self._idle_bytes = member.reserved_bytes - member.rss_bytes
         self._told_bytes = 0
         if owner.test_number != self.owner.test_number or owner.pid != self.owner.pid:

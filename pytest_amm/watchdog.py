@@ -15,8 +15,8 @@ import sys
 import time
 from typing import Any
 
-from pytest_amm.board import RUNG_CHILD, Board, Header, Stop
-from pytest_amm.evidence import of_process, to_text
+from pytest_amm.board import DUMP_SIGNAL, RUNG_CHILD, Board, Header, Stop
+from pytest_amm.evidence import Witness, from_text, to_text
 from pytest_amm.hostmemory import HostMemory
 from pytest_amm.limits import hold
 from pytest_amm.pace import IDLE_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, Pace, pause_seconds
@@ -167,6 +167,7 @@ class Watchdog:
     def _pursue(self, slot: Slot, pursuit: Pursuit, now: float) -> None:
         used_bytes = self._used_bytes(slot, pursuit.scope)
         grew = pursuit.see(now, used_bytes)
+        self._testify(slot)
         pid = slot.owner.pid
         answered = self._board.answer(slot.number)[0] == pursuit.generation
         culprit = slot.grown_child()
@@ -188,16 +189,16 @@ class Watchdog:
             return
         pursuit.note(action, now, used_bytes)
         self._tell(slot, pursuit, culprit)
-        self._act(action, pid, culprit)
-        if action == "limit":
-            self._testify(slot)
+        self._act(action, slot, culprit)
+        self._testify(slot)
 
-    def _act(self, action: str, pid: int, culprit: Member | None) -> None:
+    def _act(self, action: str, slot: Slot, culprit: Member | None) -> None:
+        pid = slot.owner.pid
         try:
             if action == "signal":
                 os.kill(pid, self._signal)
             elif action == "limit":
-                hold(pid)
+                self._hold(slot)
             elif action == "child" and culprit is not None and _same(culprit):
                 os.kill(culprit.pid, signal.SIGKILL)
             elif action == "kill" and _same(self._tree.members[pid]):
@@ -205,11 +206,23 @@ class Watchdog:
         except OSError:  # it has just ended, or may not be touched: the next look decides anew
             return
 
+    def _hold(self, slot: Slot) -> None:
+        """C code that does not answer cannot say what it does either."""
+        pid = slot.owner.pid
+        if takes_signal(pid, DUMP_SIGNAL):
+            os.kill(pid, DUMP_SIGNAL)
+        release = hold(pid)
+        if self._board.owner(slot.number)[:2] != slot.owner[:2]:  # it ended meanwhile, and could not undo this
+            release()
+            return
+        slot.witness = Witness(pid, self._board.answer(slot.number)[2])
+
     def _testify(self, slot: Slot) -> None:
-        """C code that does not answer cannot say what it does: its stack and its mappings, while it is there."""
-        told = self._board.evidence(slot.number, slot.owner.generation)
-        found = to_text(of_process(slot.owner.pid, self._board.answer(slot.number)[2]))
-        self._board.write_evidence(slot.number, slot.owner.generation, f"{told}\n{found}")
+        found = slot.witness.news() if slot.witness is not None else None
+        if found is not None:
+            board, generation = self._board, slot.owner.generation
+            told = [each for each in from_text(board.evidence(slot.number, generation)) if each.label == "child"]
+            board.write_evidence(slot.number, generation, to_text([*told, *found]))
 
     def _tell(self, slot: Slot, pursuit: Pursuit, culprit: Member | None) -> None:
         before = self._board.stop(slot.number)

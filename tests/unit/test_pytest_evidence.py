@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from pytest_amm.board import Board
-from pytest_amm.evidence import Evidence, from_text, largest_mappings, mappings, of_process, sites, stacks, to_text
+from pytest_amm.evidence import Evidence, Witness, from_text, largest_mappings, mappings, sites, stacks, to_text
 
 MIB = 1 << 20
 SMAPS = b"""\
@@ -82,14 +82,19 @@ def test_a_real_dump_and_real_mappings_are_read() -> None:
     block = b"1" * (64 * MIB)
     with tempfile.TemporaryFile() as file:
         faulthandler.dump_traceback(file)
-        found = of_process(os.getpid(), file.fileno())
+        witness = Witness(os.getpid(), file.fileno())
+        found = witness.news() or []
+        assert witness.news() is None
+        faulthandler.dump_traceback(file)
+        assert witness.news() == found  # more of the same thread: the first counts
     assert any("test_a_real_dump_and_real_mappings_are_read (test_pytest_evidence.py:" in each.text for each in found)
     assert next(each for each in found if each.text.startswith("anonymous")).size_bytes > len(block)
 
 
 def test_a_process_that_has_ended_has_none() -> None:
     assert mappings(2**22 + 1) == []
-    assert of_process(2**22 + 1, 3) == []
+    witness = Witness(2**22 + 1, 3)
+    assert (witness.news(), witness.news()) == ([], None)
 
 
 def test_it_crosses_the_board_and_a_cut_line_is_left_out() -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
 import pytest
 
+from pytest_amm.limits import hold
+
 GROW = """
-import os, resource, sys, threading
+import os, threading
 from pytest_amm.limits import hold
 
 def grow(name):
     held = [b"1" * (50 << 20) for _ in range(2)]
-    limits = [(kind, resource.getrlimit(kind)) for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    hold(os.getpid())
+    release = hold(os.getpid())
     try:
         more = TAKE
         outcome = "got"
     except MemoryError:
         outcome = "refused"
-    for kind, limit in limits:
-        resource.setrlimit(kind, limit)
+    release()
     print(name, outcome)
 
 grow("main")
@@ -38,3 +39,46 @@ def test_in_the_main_thread_and_in_the_heap_that_malloc_reserves_for_another(tak
     code = GROW.replace("TAKE", take)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split("\n")[:2] == ["main refused", "thread refused"]
+
+
+STACK = """
+import mmap, os
+from pytest_amm.limits import hold
+
+deep = []
+for _ in range(500):
+    deep = [deep]
+hold(os.getpid())
+maps = []
+for size in (1 << 20, 4096):
+    try:
+        while len(maps) < 5000:
+            maps.append(mmap.mmap(-1, size))
+    except (OSError, MemoryError):
+        pass
+try:
+    repr(deep)
+except MemoryError:
+    pass
+print("alive")
+"""
+
+
+def test_its_stack_still_grows() -> None:
+    """A lowered RLIMIT_AS refuses that, and the kernel answers with a SIGSEGV."""
+    result = subprocess.run([sys.executable, "-c", STACK], capture_output=True, text=True, check=True)
+    assert result.stdout == "alive\n"
+
+
+def test_a_limit_that_was_set_anew_is_not_undone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        release = hold(process.pid)
+        held = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+        release()
+        before = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+        assert before[0] != held[0]
+        hold(process.pid)
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (1 << 40, before[1]))
+        release()
+        assert resource.prlimit(process.pid, resource.RLIMIT_DATA)[0] == 1 << 40
+        process.communicate(b"\n")
