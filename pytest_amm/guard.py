@@ -164,7 +164,7 @@ class Guard(Watch):
         if self._mapped is None:
             self._testifies = True
             faulthandler.dump_traceback(self._evidence, all_threads=True)  # no other thread moves: this one has the GIL
-            with contextlib.suppress(MemoryError):  # the address space may be limited already
+            with contextlib.suppress(MemoryError):  # it may get none any more
                 self._mapped = mappings(self._pid)
             self._testifies = False
 

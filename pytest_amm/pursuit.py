@@ -1,7 +1,7 @@
 """What to do next about a test that is over its budget: pure decisions, one step at a time.
 
 A signal whose handler raises ends Python code and blocked calls within a millisecond. C code that holds the GIL ends
-only with a MemoryError, so the address space is limited to what it has. What neither ends is killed. One thing at a
+only with a MemoryError, so it gets no more memory than it has. What neither ends is killed. One thing at a
 time: a signal and a lowered limit together raise twice, the second time inside `finally` blocks.
 """
 

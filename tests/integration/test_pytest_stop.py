@@ -25,8 +25,10 @@ STEPS = "x = []\\nfor _ in range(200): x.append(b'1' * (10 << 20))"
 AFTER = """
 
 def test_after():
-    limits = __import__("resource").getrlimit(__import__("resource").RLIMIT_AS)
-    assert limits[0] == limits[1] == -1
+    resource = __import__("resource")
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == -1
+    mmap = __import__("mmap")
+    mmap.mmap(-1, 100 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()  # no limit is left lowered
 """
 
 
@@ -153,6 +155,21 @@ def test_own_error():
     assert "refused at " in str(tests["test_it"]["message"])
     assert tests["test_own_error"]["outcome"] == "passed"
     assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_signals_that_come_late_together_do_no_harm(pytester: pytest.Pytester) -> None:
+    """As to a process that got no CPU for a while: handlers that nest would overrun their stack."""
+    code = """
+def test_it():
+    from pytest_amm.board import DUMP_SIGNAL, SIGNAL
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [SIGNAL, DUMP_SIGNAL])
+    for number in 16 * [SIGNAL, DUMP_SIGNAL]:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [SIGNAL, DUMP_SIGNAL])
+"""
+    tests = report(pytester, code)
+    assert [test["outcome"] for test in tests.values()] == ["passed", "passed"]
 
 
 def test_an_isolated_giant_costs_its_own_test_only(pytester: pytest.Pytester) -> None:
