@@ -6,13 +6,17 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from amm_exporter.model import Tier
+from amm_exporter.model import Reading, Tier
 
 SHORTEST_PAUSE_SECONDS = 0.05
 """20 looks a second: about 0.03 % of a core at 15 us a look, and short beside what a tier change sets going."""
 SMOOTHING_SECONDS = 30.0
 LOOKS_BEFORE_LIMIT = 10
 """At the measured fill rate, look at least this often before the limit would be reached."""
+CALM_RATIO = 0.5
+"""From here on every look is a whole one: memory in use may push file cache out while what is counted stands still."""
+SLACK = 1 / 16
+"""Share of the room below that use may move by unseen. Growth by that much from look to look shortens no pause."""
 
 
 def classify(ratio: float, current: Tier, enter_ratios: Sequence[float], hysteresis_ratio: float = 0.0) -> Tier:
@@ -82,3 +86,10 @@ def next_pause(headroom_bytes: int, bytes_per_second: float, longest_seconds: fl
         return longest_seconds
     pause = headroom_bytes / bytes_per_second / LOOKS_BEFORE_LIMIT
     return min(longest_seconds, max(SHORTEST_PAUSE_SECONDS, pause))
+
+
+def slack_bytes(readings: Sequence[Reading], enter_ratio: float) -> int:
+    """By how much use may move until the tier has to be decided anew: 0 unless every reading has ample room."""
+    ceiling = min(CALM_RATIO, enter_ratio)
+    room = min((ceiling * reading.limit_bytes - reading.used_bytes for reading in readings), default=0.0)
+    return max(0, int(SLACK * room))

@@ -22,6 +22,9 @@ FRESH_POINTS = 11
 UNEVEN = 0.03
 """A floor this share below the mean is a saw-tooth's."""
 
+LEAST_RISE = 0.7
+"""Of the growth that matters: a stretch that rises by less is not looked at any closer."""
+
 SHORTEST_SECONDS = 1e-3
 
 
@@ -82,8 +85,9 @@ def examine(blocks: Sequence[Block], older: Sequence[Block] | None, demand: Dema
     level = sum(means) / POINTS
     material = max(demand.growth_bytes, demand.growth_ratio * abs(level))
     rise = sum(means[-6:]) / 6 - min(sum(means[:6]), sum(means[6:12])) / 6
-    if rise < 0.7 * material:
-        return _no_growth(grid, means, level, "flat" if rise > -0.7 * material else "falling") if whole else _NOTHING
+    if rise < LEAST_RISE * material:
+        flat = rise > -LEAST_RISE * material
+        return _no_growth(grid, means, level, "flat" if flat else "falling") if whole else _NOTHING
     fresh = False
     if older is not None:
         if sum(means[-6:]) / 6 - max(block[1] for block in older) < max(material, 0.3 * rise):

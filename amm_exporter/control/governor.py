@@ -16,7 +16,7 @@ from amm_exporter.control.forks import forget, restart_after_fork
 from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.control.listeners import Listener, Listeners, TierListener
 from amm_exporter.control.plugins import load_plugins
-from amm_exporter.control.sampling import Sampler
+from amm_exporter.control.sampling import AROUND_SECONDS, Sampler
 from amm_exporter.control.tier_keeper import TierKeeper
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Sample, Tier, TierChange
@@ -43,7 +43,9 @@ class Governor:
                 ...
 
     `start` begins a daemon thread that samples at the policy's interval, faster as the headroom shrinks; `stop` ends it
-    and closes every file. A forked child is another process: the governor starts anew there, counters at zero.
+    and closes every file. Where that is several times a second and there is ample room, all but one look a second are
+    glances: a sample is taken as soon as one shows that use has moved, and a listener to every sample gets every one.
+    A forked child is another process: the governor starts anew there, counters at zero.
 
     Args:
         policy: as `load_policy` takes it. Raises PolicyError for one that cannot be used.
@@ -63,6 +65,7 @@ class Governor:
         self.policy = load_policy(policy)
         self.gc = GcProbe() if pid is None else None
         self._sampler = sampler or Sampler(self.policy, pid)
+        self._may_glance = self.policy.interval_seconds < AROUND_SECONDS
         self._find_plugins = plugins
         self._clock = clock
         self._listeners = Listeners()
@@ -222,6 +225,8 @@ class Governor:
 
     def _tick(self) -> float:
         try:
+            if self._may_glance and self._stands():
+                return self.policy.interval_seconds
             sample = self.sample()
         except Exception:  # the loop outlives whatever a sample may meet
             if not self._complained:
@@ -230,6 +235,14 @@ class Governor:
             return self.policy.interval_seconds
         self.last_tick_unix_seconds = sample.unix_seconds
         return self._keeper.pause_seconds
+
+    def _stands(self) -> bool:
+        """Whether a glance is enough: the last sample stands, and nobody wants to hear of every one."""
+        with self._lock:
+            slack = self._keeper.slack_bytes
+            if not slack or self._listeners.want_every_sample(AROUND_SECONDS):
+                return False
+            return self._sampler.stands(slack)
 
     def _publish(self, sample: Sample, change: TierChange | None) -> None:
         if change is not None:

@@ -43,6 +43,10 @@ class Listeners:
     def on_sample(self, listener: Listener, every_seconds: float = 0.0) -> Callable[[], None]:
         return _add(self._on_sample, _Paced(listener, every_seconds))
 
+    def want_every_sample(self, seconds: float) -> bool:
+        """Whether anybody asked to hear more often than once in so many seconds."""
+        return any(paced.every_seconds < seconds for paced in self._on_sample)
+
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         return _add(self._on_tier, listener)
 

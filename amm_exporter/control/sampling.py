@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from amm_exporter.errors import ProbeError
 from amm_exporter.model import CgroupMemory, HostMemory, Limit, Pressure, ProcessMemory, Reading, Sample, TreeMemory
 from amm_exporter.policy import Policy
 from amm_exporter.probes.limit import LimitProbe
@@ -17,12 +18,15 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 log = logging.getLogger("amm.control")
 
 AROUND_SECONDS = 1.0
-"""How often is read what changes by other hands: new children, the machine while half of it is free. It does not move
-as fast as one process can, and costs more than what the process does."""
-LIMIT_SECONDS = 2.0
-"""How soon a limit that was changed is followed, and pressure read again: the kernel averages it that often."""
+"""How often new children are looked for, and how long a sample may stand."""
+PRESSURE_SECONDS = 2.0
+"""The kernel averages it that often."""
+LIMIT_SECONDS = 5.0
+"""How soon a limit that was changed is followed. Reading them all costs as much as the rest of two samples."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
+ROOMY_HOST_SECONDS = 2.0
+"""The machine, while more is: it does not move as fast as one process can, and costs more to read."""
 _T = TypeVar("_T")
 
 
@@ -61,6 +65,12 @@ class Sampler:
         self._failed: frozenset[str] = frozenset()
         self._host: HostMemory | None = None
         self._host_due = float("-inf")
+        self._use = {
+            "process": self._process.rss_bytes,
+            "tree": self._tree.rss_bytes,
+            "cgroup": self._limit.cgroup_usage_bytes,
+        }
+        self._last: Sample | None = None
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
@@ -75,7 +85,7 @@ class Sampler:
         process = tree.processes[0] if tree else self._try("process", self._process.read)
         cgroup = self._try("cgroup", self._limit.cgroup)
         self._read_around(now)
-        return Sample(
+        self._last = Sample(
             t_seconds=now,
             unix_seconds=self._wall_clock(),
             process=process,
@@ -88,16 +98,41 @@ class Sampler:
             pressure=self._pressures,
             failed=self._failed,
         )
+        return self._last
+
+    def stands(self, slack_bytes: int) -> bool:
+        """Whether a glance shows that the last sample still stands: it is young, and no reading has moved by so much.
+
+        Costs a tenth of a sample. False where something cannot be read: `take` finds out what.
+        """
+        last, now = self._last, self._clock()
+        if last is None or now >= last.t_seconds + AROUND_SECONDS or now >= self._host_due:
+            return False
+        try:
+            for reading in last.readings:
+                if abs(self._moved(last, reading)) >= slack_bytes:
+                    return False
+        except ProbeError:
+            return False
+        return True
+
+    def _moved(self, last: Sample, reading: Reading) -> int:
+        """By how many bytes a use has changed; the machine's, which has a pace of its own, by none."""
+        use = self._use.get(reading.scope)
+        if use is None:
+            return 0
+        before = last.cgroup.usage_bytes if last.cgroup and reading.scope == "cgroup" else reading.used_bytes
+        return use() - before
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""
         if now >= self._pressure_due:
-            self._pressure_due = now + LIMIT_SECONDS
+            self._pressure_due = now + PRESSURE_SECONDS
             self._pressures = self._try("pressure", self._pressure.read) or ()
         if now >= self._host_due:
             host = self._host = self._try("host", self._limit.host)
             roomy = host is not None and 2 * host.used_bytes < host.total_bytes
-            self._host_due = now + (AROUND_SECONDS if roomy else HOST_EVERY_SECONDS)
+            self._host_due = now + (ROOMY_HOST_SECONDS if roomy else HOST_EVERY_SECONDS)
 
     def details(self) -> ProcessMemory | None:
         """Peak, swap and faults too: several files, so for a scrape and not for a tick."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 
-from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause, smoothed_rate
+from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause, slack_bytes, smoothed_rate
 from amm_exporter.errors import PolicyError
-from amm_exporter.model import RAISED_TIERS, Reading, Sample, TierChange
+from amm_exporter.model import RAISED_TIERS, Reading, Sample, Tier, TierChange
 from amm_exporter.policy import Policy
 
 log = logging.getLogger("amm.control")
@@ -23,6 +23,8 @@ class TierKeeper:
         self.track = TierTrack(t_seconds)
         self.worst: Reading | None = None
         self.enter_ratios: tuple[float, ...] = ()
+        self._readings: tuple[Reading, ...] = ()
+        self._slack_bytes: int | None = 0
         self._t_seconds = t_seconds
         self._enter_limit = 0
         self._rate = 0.0
@@ -32,6 +34,7 @@ class TierKeeper:
     def decide(self, sample: Sample) -> TierChange | None:
         """The change that this sample makes, None where the tier stays."""
         worst, previous = sample.worst, self.worst
+        self._readings, self._slack_bytes = sample.readings, None
         elapsed, self._t_seconds = sample.t_seconds - self._t_seconds, sample.t_seconds
         self.worst = worst
         if worst is None:
@@ -51,6 +54,14 @@ class TierKeeper:
         """Until the next look, by what is left and how fast it goes."""
         headroom_bytes = self.worst.headroom_bytes if self.worst else 0
         return next_pause(headroom_bytes, self._rate, self._policy.interval_seconds)
+
+    @property
+    def slack_bytes(self) -> int:
+        """By how much a reading may move from the last sample on while neither the tier nor the pause changes."""
+        if self._slack_bytes is None:
+            calm = self.track.tier is Tier.NORMAL and self.pause_seconds >= self._policy.interval_seconds
+            self._slack_bytes = slack_bytes(self._readings, self.enter_ratios[0]) if calm and self.enter_ratios else 0
+        return self._slack_bytes
 
     @property
     def exhaustion_seconds(self) -> float | None:

@@ -62,6 +62,10 @@ class CgroupReader:
         if size is not None and size < UNLIMITED_FROM_BYTES:
             yield Limit(source="cgroup", size_bytes=size, where=f"{self._stat.path}: hierarchical_memory_limit")
 
+    def usage_bytes(self) -> int:
+        """Usage now, file cache included: one small read. Raises ProbeError."""
+        return parsed_usage(self._usage)
+
     def read(self, limit_bytes: int | None = None) -> CgroupMemory:
         """Usage now, and the working set. Raises ProbeError.
 
@@ -69,7 +73,7 @@ class CgroupReader:
         1.5 us. So inactive_file is read again only when it is `refresh_seconds` old, when usage has moved by 1/16, or
         when usage is above half the limit: there, anonymous memory may push file cache out while usage stands still.
         """
-        usage = usage_bytes(self._usage)
+        usage = self.usage_bytes()
         if self._must_refresh(usage, limit_bytes):
             self._refresh(usage)
         last = self._last
@@ -130,7 +134,7 @@ def limit_size(file: KeptFile) -> int | None:
     return None if size >= UNLIMITED_FROM_BYTES else size
 
 
-def usage_bytes(file: KeptFile) -> int:
+def parsed_usage(file: KeptFile) -> int:
     raw = file.read(64)
     try:
         return int(raw)

@@ -1,7 +1,8 @@
 """Which processes descend from one: by /proc/<pid>/task/*/children where the kernel has it, else by parent pids.
 
 Looking is needed only when a process may have come or gone. A new one shows in the last field of /proc/loadavg, the pid
-handed out most recently; one that went shows when its memory is read, and the caller says so by `forget`.
+handed out most recently; one that went shows when its memory is read, and the caller says so by `forget`. The calling
+process itself is first asked whether it has a child at all.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Descendants:
         self._portable = PortableProcess(root) if proc == PROC and not sys.platform.startswith("linux") else None
         # The /proc of another pid namespace (a host's, mounted here) does not go with the loadavg of ours
         self._same_namespace = own_namespace(proc)
+        self._may_ask = proc == PROC and self._same_namespace and hasattr(os, "waitid")
 
     def pids(self) -> frozenset[int]:
         if self._portable:
@@ -49,6 +51,9 @@ class Descendants:
         if now < self._next_look:
             return self._found
         self._next_look = now + self._look_seconds
+        if self._may_ask and self._root == os.getpid() and has_no_children():
+            self._found, self._looked_at = frozenset(), -1
+            return self._found
         newest = self._newest_pid()
         if newest is None or newest != self._looked_at:
             self._found = self._by_walk() if self._by_children else self._by_parents(newest)
@@ -98,6 +103,20 @@ class Descendants:
                 parents[pid] = parent_of(self._proc / str(pid))
         self._parents = parents
         return descendants_of(self._root, parents)
+
+
+def has_no_children() -> bool:
+    """Whether the calling process has none, running or waiting to be reaped: 6 us, where a walk takes up to 100.
+
+    waitid(2) says so by ECHILD, even where SIGCHLD is ignored; WNOWAIT leaves one that ended to whoever waits for it.
+    """
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def own_namespace(proc: Path) -> bool:

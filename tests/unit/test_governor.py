@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.tier_keeper import TierKeeper
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Limit, Reading, Sample, Tier, TierChange
 from amm_exporter.policy import load_policy
@@ -44,6 +45,9 @@ class FakeSampler:
             readings=(Reading(scope="tree", used_bytes=int(used * MIB), limit_bytes=self.limit_bytes),),
             limit=Limit(source="ram", size_bytes=self.limit_bytes),
         )
+
+    def stands(self, slack_bytes: int) -> bool:
+        return False
 
     def close(self) -> None:
         self.closed += 1
@@ -244,6 +248,56 @@ def test_looks_come_closer_as_memory_fills() -> None:
     with governor(calm, interval="300ms"), governor(filling, interval="300ms"):
         assert waited(lambda: len(calm.times) >= 5)
     assert len(filling.times) > 2 * len(calm.times)
+
+
+class Glanced(RealTime):
+    """Says that its last sample stands."""
+
+    def __init__(self, start_mib: float, step_mib: float = 0) -> None:
+        super().__init__(start_mib, step_mib)
+        self.glances = 0
+
+    def stands(self, slack_bytes: int) -> bool:
+        self.glances += 1
+        return True
+
+
+def test_a_sample_that_stands_is_not_taken_again() -> None:
+    sampler = Glanced(100)
+    with governor(sampler, interval="10ms"):
+        assert waited(lambda: sampler.glances > 10)
+    assert sampler.taken <= 3
+
+
+@pytest.mark.parametrize(
+    ("used_mib", "interval", "looks"),
+    [(500, "10ms", 10), (720, "10ms", 10), (100, "1s", 4)],
+    ids=["half of the limit", "a raised tier", "once a second"],
+)
+def test_every_look_is_a_whole_one(used_mib: float, interval: str, looks: int) -> None:
+    sampler = Glanced(used_mib)
+    with governor(sampler, interval=interval):
+        assert waited(lambda: sampler.taken >= looks)
+    assert sampler.glances == 0
+
+
+def test_a_sample_stands_no_longer_when_memory_fills_fast() -> None:
+    keeper = TierKeeper(load_policy({}, environ={}), 100.0)
+    sampler = FakeSampler(100, 101, 300)
+    slack = [(keeper.decide(sampler.take()), keeper.slack_bytes)[1] // MIB for _ in range(5)]
+    assert slack == [25, 24, 0, 0, 12]
+
+
+def test_who_listens_to_every_sample_gets_every_sample() -> None:
+    sampler = Glanced(100)
+    watched = governor(sampler, interval="10ms")
+    heard: list[Sample] = []
+    undo = watched.subscribe(lambda sample, _: heard.append(sample))
+    with watched:
+        assert waited(lambda: len(heard) > 10)
+        assert sampler.glances == 0
+        undo()
+        assert waited(lambda: sampler.glances > 3)
 
 
 def test_the_loop_outlives_a_sampler_that_raises(caplog: pytest.LogCaptureFixture) -> None:

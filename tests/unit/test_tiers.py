@@ -11,8 +11,9 @@ from amm_exporter.analysis.tiers import (
     classify,
     fill_rate,
     next_pause,
+    slack_bytes,
 )
-from amm_exporter.model import Tier
+from amm_exporter.model import Reading, Tier
 from amm_exporter.units import MIB
 
 LIMIT = 1000
@@ -150,3 +151,32 @@ def test_the_pause_shrinks_with_the_headroom() -> None:
 def test_a_pause_stays_within_its_bounds(headroom: int, rate: float, longest: float) -> None:
     pause = next_pause(headroom, rate, longest)
     assert min(SHORTEST_PAUSE_SECONDS, longest) <= pause <= longest
+
+
+def held(used_bytes: int, limit_bytes: int) -> Reading:
+    return Reading(scope="tree", used_bytes=used_bytes, limit_bytes=limit_bytes)
+
+
+@pytest.mark.parametrize(
+    ("readings", "enter_ratio", "slack"),
+    [
+        ([held(160, 640)], 0.6, 10),  # up to half of the limit
+        ([held(160, 640)], 0.3, 2),  # up to the first tier
+        ([held(320, 640)], 0.6, 0),
+        ([held(600, 640)], 0.6, 0),
+        ([held(0, 640_000), held(160, 640)], 0.6, 10),
+        ([], 0.6, 0),
+    ],
+)
+def test_a_sample_stands_while_use_moves_by_little_of_the_room(
+    readings: list[Reading], enter_ratio: float, slack: int
+) -> None:
+    assert slack_bytes(readings, enter_ratio) == slack
+
+
+@given(used=st.integers(0, 500 * MIB), seconds=st.floats(0.01, 0.99))
+def test_what_moves_unseen_changes_neither_tier_nor_pause(used: int, seconds: float) -> None:
+    limit = 1000 * MIB
+    moved = used + slack_bytes([held(used, limit)], ENTER[0])
+    assert classify(moved / limit, Tier.NORMAL, ENTER, HYSTERESIS) is Tier.NORMAL
+    assert next_pause(limit - moved, fill_rate(0.0, moved - used, seconds), seconds) == seconds
