@@ -102,13 +102,13 @@ def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0,
     )
 
 
-def stop_notes(stop: Stop) -> list[str]:
-    """How a test was stopped, in words."""
+def stop_notes(stop: Stop, *, at_line: bool = False) -> list[str]:
+    """How a test was stopped, in words. `at_line`: its failure shows where."""
     notes = []
     if stop.rungs & RUNG_CHILD:
         notes.append(f"its child process {stop.culprit_pid} ({stop.culprit}) had grown most and was killed")
     if stop.rungs & RUNG_LIMIT:
         notes.append("C code did not let go, so its address space was limited to what it had")
     if stop.rungs & RUNG_SIGNAL and not stop.rungs & RUNG_LIMIT:
-        notes.append("it was interrupted at the line above")
+        notes.append("it was interrupted at the line above" if at_line else "it was interrupted")
     return notes

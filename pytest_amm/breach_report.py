@@ -5,7 +5,9 @@ Loaded when there is something to tell. What a breach is stands in `breach`, its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,19 +38,23 @@ def tell(
     breach = measure.breach
     if breach is not None and breach.phase == report.when:
         item.config.hook.pytest_amm_breach(item=item, breach=breach)
-        text = _explain(breach, measure, nodeid=item.nodeid, exact=exact, evidence=[*evidence(), *sites()])
+        at_line = _points_at_project(error, item)
+        found = [*evidence(), *sites()]
+        text = _explain(breach, measure, nodeid=item.nodeid, exact=exact, at_line=at_line, evidence=found)
         if warns:
             failure.warn(report, text)
         else:
-            failure.fail(report, breach, text)
+            failure.fail(report, text, instead=isinstance(error, failure.OverBudget) and not at_line)
     if report.failed and (breach is not None or _holds_much(measure)):
         give_back(item.config, error)
     if report.outcome != "passed" and measure.outcome != "failed":
         measure.outcome = report.outcome
 
 
-def _explain(breach: Breach, measure: TestMeasure, *, nodeid: str, exact: bool, evidence: list[Evidence]) -> str:
-    notes = stop_notes(measure.stop) if measure.stop else []
+def _explain(
+    breach: Breach, measure: TestMeasure, *, nodeid: str, exact: bool, at_line: bool, evidence: list[Evidence]
+) -> str:
+    notes = stop_notes(measure.stop, at_line=at_line) if measure.stop else []
     if measure.refused_at:
         notes.append(f"refused at {measure.refused_at}, whether or not the MemoryError was caught")
     return failure.explain(
@@ -60,6 +66,25 @@ def _explain(breach: Breach, measure: TestMeasure, *, nodeid: str, exact: bool, 
         notes=notes,
         evidence=evidence,
     )
+
+
+def _points_at_project(error: BaseException | None, item: pytest.Item) -> bool:
+    """Whether the traceback has a line of the project; else it shows the insides of pytest and its plugins only.
+
+    So it is where the interrupt came when the last C call of a test had just ended, and in doctests.
+    """
+    root = os.path.join(item.config.rootpath, "")
+    paths = _paths(error.__traceback__ if error is not None else None)
+    return any(path == str(item.path) or path.startswith(root) for path in paths if "site-packages" not in path)
+
+
+def _paths(traceback: TracebackType | None) -> Iterator[str]:
+    ours = os.path.dirname(__file__)
+    while traceback is not None:
+        path = traceback.tb_frame.f_code.co_filename
+        if not path.startswith(ours):
+            yield path
+        traceback = traceback.tb_next
 
 
 def _holds_much(measure: TestMeasure) -> bool:

@@ -86,12 +86,13 @@ def _count(raw: object) -> int:
 
 
 def _path(raw: object) -> str:
-    path = str(raw)
-    if not path.strip() or "\0" in path:
+    text = str(raw)
+    if not text.strip() or "\0" in text:
         raise UnitError(raw, "the name of a file")
+    path = os.path.abspath(text)  # "missing/.." is there only once it is resolved
     if os.path.exists(path) and not os.path.isfile(path):  # a report replaces its file: never a device
         raise UnitError(raw, "the name of a file", "it is a directory" if os.path.isdir(path) else "it is a device")
-    return os.path.abspath(path)
+    return path
 
 
 def _destination(raw: object) -> str:

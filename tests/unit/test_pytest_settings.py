@@ -92,6 +92,7 @@ def test_accepted(name: str, raw: object, field: str, value: object) -> None:
         ("amm_top", "ten", "got 'ten'; expected a whole number from 0 to 999999"),
         ("amm_json", "", "got ''; expected the name of a file"),
         ("amm_json", ".", "got '.'; expected the name of a file; it is a directory"),
+        ("amm_html", "missing/..", "got 'missing/..'; expected the name of a file; it is a directory"),
         ("amm_export", "results.txt", f"got 'results.txt'; expected {EXPORTS}"),
         ("amm_export", "otpl", f"got 'otpl'; expected {EXPORTS}; did you mean 'otlp'?"),
         ("amm_export", "ftp://host/a.prom", f"got 'ftp://host/a.prom'; expected {EXPORTS}"),

@@ -1,0 +1,29 @@
+"""What the failure of a stopped test shows in a real run."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
+
+
+def test_an_interrupt_between_lines_of_the_project_shows_no_insides_of_pytest(pytester: pytest.Pytester) -> None:
+    """The last call of a test has just ended, or a doctest ran it: there is no line of the project to show."""
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+        @pytest.fixture
+        def big(): b'1' * (300 << 20)
+        def test_last_call(): b'1' * (250 << 20)
+        def test_fixture(big): pass
+        def test_line():
+            x = []
+            while True: x.append(b'1' * (1 << 20))
+        """,
+        doc='"""\n>>> x = [b"1" * (1 << 20) for _ in range(400)]\n"""\n',
+    )
+    result = pytester.runpytest_subprocess("--amm-test-budget=100MB", "--doctest-modules", "doc.py", "test_it.py")
+    assert result.parseoutcomes() == {"failed": 3, "errors": 1}
+    result.stdout.no_re_match_line(r"(.*/_pytest/|.*/pluggy/|self = <pytest_amm)")
+    result.stdout.fnmatch_lines(["grew * in call, * over 100 MiB", ">*while True: x.append*"])
