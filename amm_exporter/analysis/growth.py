@@ -85,10 +85,12 @@ class GrowthTable:
         sums = self._sums.get(name)
         return _growth(name, sums, confidence) if sums else None
 
-    def growing(self, *, top: int = 10, confidence: float = 0.99) -> tuple[Growth, ...]:
-        """The names whose slope is above zero for certain, the surest and fastest first. Needs three readings."""
-        found = [growth for name, sums in self._sums.items() if (growth := _growth(name, sums, confidence)).lower > 0.0]
-        return tuple(sorted(found, key=lambda growth: -growth.lower)[:top])
+    def growing(self, *, top: int = 10, confidence: float = 0.99, least: float = 0.0) -> tuple[Growth, ...]:
+        """The names whose slope is above zero (and at least `least`) for certain, the surest and fastest first. Needs
+        three readings."""
+        found = [_growth(name, sums, confidence) for name, sums in self._sums.items()]
+        growing = [growth for growth in found if growth.lower > 0.0 and growth.lower >= least]
+        return tuple(sorted(growing, key=lambda growth: -growth.lower)[:top])
 
 
 def _growth(name: str, sums: _Sums, confidence: float) -> Growth:

@@ -16,7 +16,8 @@ from amm_exporter.errors import AMMError
 from amm_exporter.units import format_duration, format_ratio, format_size
 
 TOP = 10
-TELLING_BYTES = 256 * 1024
+TELLING_BYTES = 4 * 1024 * 1024
+"""Resident memory grows by pymalloc's arenas of a megabyte: less says nothing beside bytes traced."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +52,7 @@ def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
     yield f"{name}: process {evidence.get('pid')}{seen}"
     yield from _outside(evidence)
     yield from _section("verdicts", _verdicts(evidence["verdicts"]), evidence["verdicts"])
+    yield from _origin(evidence)
     yield from _growth(evidence.get("growth"))
     yield from _types(evidence["types"])
     traced = evidence.get("traced_seconds", 0)
@@ -82,7 +84,7 @@ def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
         return
     within = format_duration(growth["seconds"])
     whose = ORIGIN_WORDS.get(growth["origin"], "unknown")
-    yield from _section(f"what grows, in {within}", [f"{'':12}  {whose}"], growth)
+    yield from _section(f"what grew in {within} after the leak was found", [f"{'':12}  {whose}"], growth)
     for key, title in (("types", "types"), ("sites", "lines")):
         rows = [f"{'+' + format_size(int(row['gained'])):>12}  {row['name']}" for row in growth[key]]
         yield from _section(f"{title} that grow for certain", rows, growth)
@@ -97,6 +99,14 @@ def _outside(evidence: dict[str, Any]) -> Iterator[str]:
         total = f"{format_size(abs(grown['resident']))} {'more' if grown['resident'] >= 0 else 'less'} resident"
         within = format_duration(grown["seconds"])
         yield from _section(f"{total} after {within}, by mapping", rows or [f"{'':12}  none grew"], grown)
+
+
+def _origin(evidence: dict[str, Any]) -> Iterator[str]:
+    """Whose the growth of the last minutes was, leak or not."""
+    if evidence.get("origin"):
+        whose = ORIGIN_WORDS.get(evidence["origin"], "unknown")
+        within = format_duration(evidence["origin_seconds"])
+        yield from _section(f"what grew in the last {within}", [f"{'':12}  {whose}"], evidence)
 
 
 def _by_python(evidence: dict[str, Any]) -> Iterator[str]:

@@ -50,7 +50,7 @@ class EvidenceRecorder:
         directory: Path | None = None,
         *,
         caches: Callable[[], Mapping[str, object]] | None = None,
-        explain: Callable[[Verdict], Verdict] = lambda verdict: verdict,
+        explain: Callable[[str, Verdict], Verdict] = lambda series, verdict: verdict,
         pause_seconds: float = PAUSE_SECONDS,
         proc: Path = PROC,
         monotonic: Callable[[], float] = time.monotonic,
@@ -95,7 +95,7 @@ class EvidenceRecorder:
         evidence: dict[str, Any] = {
             "unix_seconds": self._wall(),
             "pid": os.getpid(),
-            "verdicts": {name: _plain(self._explain(verdict)) for name, verdict in list(verdicts.items())[:TOP]},
+            "verdicts": {name: _plain(self._explain(name, verdict)) for name, verdict in list(verdicts.items())[:TOP]},
         }
         parts: dict[str, Callable[[], object]] = {
             "allocators": self._allocators.read,

@@ -54,6 +54,7 @@ class EvidenceDesk:
         self._holders: Holders | None = None
         self._leaking: frozenset[str] = frozenset()
         self._growth: GrowthWatch | None = None
+        self._grows: tuple[str, float | None] = "rss", None
         self._requests = RequestBox(self._answer)
         self._objects: ObjectProbe | None = None
         self._next_census = float("-inf")
@@ -93,7 +94,11 @@ class EvidenceDesk:
             self._tell(evidence)
             from amm_exporter.control.growth_watch import GrowthWatch
 
-            self._growth = GrowthWatch(max(verdict.slope for verdict in verdicts.values() if verdict.leaking))
+            series, fastest = max(
+                ((name, verdict) for name, verdict in verdicts.items() if verdict.leaking),
+                key=lambda pair: pair[1].slope,
+            )
+            self._growth, self._grows = GrowthWatch(fastest.slope), (series, fastest.onset_seconds)
 
     def _look_who_holds(self, sample: Sample) -> None:
         governor = self._governor
@@ -103,9 +108,11 @@ class EvidenceDesk:
             self._holders = Holders(governor.leaks, governor.gc)
         self._holders.look(sample.t_seconds, sample.process.rss_bytes)
 
-    def _explained(self, verdict: Verdict) -> Verdict:
+    def _explained(self, series: str, verdict: Verdict) -> Verdict:
         """With whose growth it is among its reasons."""
-        origin = self._holders.origin(verdict.onset_seconds) if verdict.leaking and self._holders else None
+        if not verdict.leaking or self._holders is None:
+            return verdict
+        origin = self._holders.origin(verdict.onset_seconds, series=series)
         if origin is None:
             return verdict
         return replace(verdict, reasons=(*verdict.reasons, f"what grows is {ORIGIN_WORDS[origin]}"))
@@ -114,6 +121,9 @@ class EvidenceDesk:
         found = growth.look(t_seconds, resident_bytes)
         if found is not None and self._recorder is not None:
             self._growth = None
+            series, onset_seconds = self._grows
+            longer = self._holders.origin(onset_seconds, series=series) if self._holders else None
+            found["origin"] = longer or found["origin"]
             self._tell(self._recorder.add_growth(found))
 
     def _tell(self, evidence: dict[str, Any]) -> None:
@@ -142,6 +152,8 @@ class EvidenceDesk:
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
         evidence |= {**traced, "chains": self._chains(evidence.get("types"))}
+        if self._holders is not None:
+            evidence |= {"origin": self._holders.origin(), "origin_seconds": self._holders.span_seconds}
         growth = (self.last or {}).get("growth")
         return {**evidence, "growth": growth} if growth else evidence
 

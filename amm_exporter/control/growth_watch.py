@@ -17,6 +17,9 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 5.0, 600.0
 TELLING_BYTES = 1 << 20
 """What the leak should add from the first reading to the last: types are told from noise by then."""
 
+LEAST_SHARE = 0.01
+"""Of the growth of the process: a type or line that grows slower explains nothing."""
+
 CENSUS_SECONDS = 0.05
 COUNTED_TYPES = 500
 TOP = 20
@@ -61,16 +64,17 @@ class GrowthWatch:
         resident, python, native, free = (
             self._holders.growth(name) for name in ("resident", "python", "native", "free")
         )
+        least = LEAST_SHARE * resident.slope if resident else 0.0
         return {
             "seconds": round(self._times[-1] - self._times[0], 3),
             "origin": origin(resident, python, native, free) if resident else None,
-            "types": _rows(self._types),
-            "sites": _rows(self._sites),
+            "types": _rows(self._types, least),
+            "sites": _rows(self._sites, least),
         }
 
 
-def _rows(table: GrowthTable) -> list[dict[str, Any]]:
-    return [_row(growth) for growth in table.growing(top=TOP)]
+def _rows(table: GrowthTable, least: float) -> list[dict[str, Any]]:
+    return [_row(growth) for growth in table.growing(top=TOP, least=least)]
 
 
 def _row(growth: Growth) -> dict[str, Any]:

@@ -71,8 +71,14 @@ class Holders:
             self._readings.append(held)
             self.leaks.feed("heap", t_seconds, held.heap_bytes)
 
-    def origin(self, since_seconds: float | None = None) -> str | None:
-        """Whose the growth is since then (one of `analysis.growth`); None where too little was read to tell."""
+    @property
+    def span_seconds(self) -> float:
+        """How far back the readings reach."""
+        kept = list(self._readings)
+        return kept[-1].t_seconds - kept[0].t_seconds if kept else 0.0
+
+    def origin(self, since_seconds: float | None = None, *, series: str = "rss") -> str | None:
+        """Whose a series' growth is since then (one of `analysis.growth`); None where too little was read to tell."""
         kept = list(self._readings)
         readings = [held for held in kept if since_seconds is None or held.t_seconds >= since_seconds]
         if len(readings) < FEWEST:
@@ -82,11 +88,11 @@ class Holders:
         table = GrowthTable()
         for held in readings:
             parts = {"python": held.python_bytes, "native": held.native_bytes, "free": held.free_bytes}
-            table.add(held.t_seconds, {"resident": held.resident_bytes, **parts})
-        resident = table.growth("resident")
-        if resident is None or resident.slope <= 0.0:
+            table.add(held.t_seconds, {"resident": held.resident_bytes, "heap": held.heap_bytes, **parts})
+        whole = table.growth("heap" if series == "heap" else "resident")
+        if whole is None or whole.slope <= 0.0:
             return None
-        return origin(resident, table.growth("python"), table.growth("native"), table.growth("free"))
+        return origin(whole, table.growth("python"), table.growth("native"), table.growth("free"))
 
     def _feed_floor(self, t_seconds: float) -> None:
         """Of a program that collects many times a second, one floor each EVERY_SECONDS."""

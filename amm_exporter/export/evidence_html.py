@@ -33,15 +33,15 @@ def _growing(evidence: dict[str, Any]) -> str:
 
 def _parts(evidence: dict[str, Any]) -> str:
     growth = evidence["growth"] or {"types": [], "sites": []}
-    grown = ("grows by", "surely", "gained")
+    grown = ("grows by at least", "gained")
     parts = [
         _part("Types that grow", grown, [_grown(row) for row in growth["types"]]),
         _part("Lines that grow", grown, [_grown(row) for row in growth["sites"]]),
-        _part("Types then", ("objects", "bytes"), [_cells(row, count(row["count"])) for row in evidence["types"]]),
-        _part("Lines then", ("bytes",), [_cells(row) for row in evidence["sites"]]),
-        _part("Mappings then", ("resident",), [_cells(row) for row in evidence["mappings"]]),
-        _part("Allocators then", ("held", "free"), [_allocator(row) for row in evidence["allocators"]]),
-        _part("Caches then", ("entries", "at most", "bytes"), [_cache(row) for row in evidence["caches"]]),
+        _part("All types", ("objects", "bytes"), [_cells(row, count(row["count"])) for row in evidence["types"]]),
+        _part("Lines traced", ("bytes",), [_cells(row) for row in evidence["sites"]]),
+        _part("Mappings", ("resident",), [_cells(row) for row in evidence["mappings"]]),
+        _part("Allocators", ("held", "free"), [_allocator(row) for row in evidence["allocators"]]),
+        _part("Caches", ("entries", "at most", "bytes"), [_cache(row) for row in evidence["caches"]]),
     ]
     return f'<div class="parts">{"".join(parts)}</div>'
 
@@ -55,7 +55,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _grown(row: dict[str, Any]) -> list[str]:
-    return [_name(row), rate(row["slope"]), rate(row["lower"]), size(row["gained_bytes"])]
+    return [_name(row), rate(row["lower"]), size(row["gained_bytes"])]
 
 
 def _cells(row: dict[str, Any], *between: str) -> list[str]:
