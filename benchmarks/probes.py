@@ -17,6 +17,7 @@ import psutil
 
 from amm_exporter.analysis.tiers import classify
 from amm_exporter.model import Tier
+from amm_exporter.probes.allocator import AllocatorProbe
 from amm_exporter.probes.gc_events import GcProbe
 from amm_exporter.probes.limit import LimitProbe
 from amm_exporter.probes.pressure import PressureProbe
@@ -35,6 +36,7 @@ class Readings:
         self.mark = HighWaterMark()
         self.limit = LimitProbe()
         self.pressure = PressureProbe()
+        self.allocators = AllocatorProbe(clock=lambda: 0.0)  # as if each reading were the first: it paces itself
         self.psutil = psutil.Process()
         self.tier = Tier.NORMAL
 
@@ -72,6 +74,7 @@ class Readings:
             "limits, all read again": (self.limit._read_all, None),
             "cgroup usage, working set": (self.limit.cgroup, None),
             "pressure": (self.pressure.read, None),
+            "allocators": (self.allocators.read, None),
             "full tick": (self.tick, self.psutil_tick),
         }
 
