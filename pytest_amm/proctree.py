@@ -130,7 +130,7 @@ class Tree:
 
     def _look(self) -> None:
         todo = [self._root]
-        seen = {self._root}
+        seen = {self._root, os.getpid()}  # who looks may be below it still, and is no part of the run
         while todo:
             pid = todo.pop()
             parent = self.members.get(pid)
