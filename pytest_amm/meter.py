@@ -62,7 +62,8 @@ class Meter:
             kernel = HighWaterMark()
             mark = kernel if kernel.supported else SampledMark(self._probe.rss_bytes)
         self._mark = mark
-        self.exact = isinstance(mark, HighWaterMark)
+        self._kernel = mark if isinstance(mark, HighWaterMark) else None
+        self.exact = self._kernel is not None
         self.session_peak_bytes = session_peak_bytes or mark.read_bytes()
         self._start_bytes = self._end_bytes = 0
         self._folded_bytes = 0
@@ -93,8 +94,8 @@ class Meter:
     def stop(self) -> Span:
         """The stretch that `start` began. It may go on: the mark is not reset."""
         start_bytes = self._start_bytes
-        peak_bytes = self._peak_bytes(start_bytes)
-        end_bytes = self._end_bytes = self._probe.rss_bytes()
+        peak_bytes, end_bytes = self._look()
+        self._end_bytes = end_bytes
         peak_bytes = max(peak_bytes, start_bytes, end_bytes, self._folded_bytes)
         if peak_bytes > self.session_peak_bytes:
             self.session_peak_bytes = peak_bytes
@@ -117,7 +118,7 @@ class Meter:
 
     def fold(self) -> None:
         """Keep the peak so far: somebody else is about to reset the mark."""
-        self._folded_bytes = max(self._folded_bytes, self._peak_bytes(self._start_bytes))
+        self._folded_bytes = max(self._folded_bytes, self._look()[0])
 
     def rss_bytes(self) -> int:
         return self._probe.rss_bytes()
@@ -128,12 +129,15 @@ class Meter:
         self._mark.close()
         self._probe.close()
 
-    def _peak_bytes(self, start_bytes: int) -> int:
-        if self.exact and getrusage is not None:
+    def _look(self) -> tuple[int, int]:
+        """The peak so far, and what is resident now."""
+        if self._kernel is None:
+            return self._mark.read_bytes(), self._probe.rss_bytes()
+        if getrusage is not None:
             peak_bytes = getrusage(RUSAGE_SELF).ru_maxrss * 1024
-            if peak_bytes - start_bytes < _QUIET_BYTES:
-                return peak_bytes
-        return self._mark.read_bytes()
+            if peak_bytes - self._start_bytes < _QUIET_BYTES:
+                return peak_bytes, self._probe.rss_bytes()
+        return self._kernel.read_with_resident()
 
 
 def _probe() -> Probe:

@@ -10,6 +10,10 @@ import os
 from pathlib import Path
 
 from amm_exporter.probes.procfs import PROC, KeptFile, kib_field, unexpected
+from amm_exporter.units import KIB
+
+_ENOUGH = 1024
+"""VmHWM and VmRSS lie in the first 700 bytes of /proc/<pid>/status, Groups permitting."""
 
 
 class HighWaterMark:
@@ -31,14 +35,26 @@ class HighWaterMark:
 
     def read_bytes(self) -> int:
         """The largest resident set since the reset, or since the process started."""
-        raw = self._status.read(1024)  # VmHWM lies in the first 700 bytes, Groups permitting
-        peak = kib_field(raw, b"VmHWM:")
-        if peak is None:
-            raw = self._status.read(65536)
-            peak = kib_field(raw, b"VmHWM:")
-        if peak is None:
-            raise unexpected(self._status.path, raw)
-        return peak
+        return self._field(b"VmHWM:")
+
+    def read_with_resident(self) -> tuple[int, int]:
+        """The mark, and the resident set now: the two lines follow one another, so one reading does for both."""
+        words = self._status.read(_ENOUGH).partition(b"VmHWM:")[2].split(None, 4)
+        try:
+            mark, _, label, resident, _ = words
+            if label == b"VmRSS:":
+                return int(mark) * KIB, int(resident) * KIB
+        except ValueError:
+            pass
+        return self._field(b"VmHWM:"), self._field(b"VmRSS:")  # many groups, or a strange name of the program
+
+    def _field(self, label: bytes) -> int:
+        for size in (_ENOUGH, 65536):
+            raw = self._status.read(size)
+            found = kib_field(raw, label)
+            if found is not None:
+                return found
+        raise unexpected(self._status.path, raw)
 
     def close(self) -> None:
         self._clear_refs.close()
