@@ -93,6 +93,15 @@ class Measurer:
         self._sample_hook = hook if hook.get_hookimpls() else None
         self._junit = bool(config.getoption("xmlpath", None))
 
+    @property
+    def headroom_bytes(self) -> int | None:
+        """How much further the present test may grow; None where no budget holds it."""
+        measure, now_bytes = self._current, self._meter.rss_bytes()
+        left = [self._session_limit_bytes - now_bytes] if self._settings.budget_bytes else []
+        if measure is not None and measure.budget is not None:
+            left.append(measure.start_bytes + measure.budget.size_bytes - now_bytes)
+        return max(0, min(left)) if left else None
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,7 @@ BOARD_INPUT = "amm_board"
 """Under which name the controller of xdist tells a worker where the board is."""
 
 
+HEADROOM = pytest.StashKey[Callable[[], "int | None"]]()
 METER = pytest.StashKey[Meter]()
 BOARD = pytest.StashKey[Board]()
 
@@ -75,6 +77,7 @@ class Parts:
             config.pluginmanager.register(self._measurer.benchmarks, "amm-benchmarks")
         if settings.leaks:
             self._check_leaks()
+        config.stash[HEADROOM] = self._headroom
 
     def collected(self, items: list[pytest.Item], markers: frozenset[str]) -> None:
         """The tests are known, and which markers they carry."""
@@ -100,10 +103,13 @@ class Parts:
     def _check_leaks(self) -> LeakGate:
         from pytest_amm.leakgate import DECISION, LeakGate
 
-        gate = LeakGate(every=self._settings.leaks)
+        gate = LeakGate(every=self._settings.leaks, headroom=self._headroom)
         self._config.pluginmanager.register(gate, "amm-leakgate")
         self._measurer.decision_key = DECISION
         return gate
+
+    def _headroom(self) -> int | None:
+        return self._measurer.headroom_bytes
 
     def _in_child(self) -> None:
         """In the forked child of an isolated test: its own guard instead of its parent's."""
@@ -138,7 +144,7 @@ def toolkit(config: pytest.Config) -> Toolkit:
         known = board.header().host_ppm / 1e6 if board else 0.0
         return known or host_usage_ratio()
 
-    return Toolkit(config.stash[METER], usage_ratio)
+    return Toolkit(config.stash[METER], usage_ratio, config.stash.get(HEADROOM, lambda: None))
 
 
 def _board(config: pytest.Config, settings: Settings, given: dict[str, Any], reporter: Reporter | None) -> Board | None:

@@ -77,11 +77,14 @@ class Stability:
 
 
 class Toolkit:
-    """What the fixture gives. `usage_ratio` tells how full the machine is."""
+    """What the fixture gives. `usage_ratio` tells how full the machine is, `headroom` how far the test may grow."""
 
-    def __init__(self, meter: Meter, usage_ratio: Callable[[], float]) -> None:
+    def __init__(
+        self, meter: Meter, usage_ratio: Callable[[], float], headroom: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._meter = meter
         self._usage_ratio = usage_ratio
+        self._headroom = headroom
 
     @contextlib.contextmanager
     def measure(self) -> Iterator[Measured]:
@@ -99,7 +102,7 @@ class Toolkit:
         Takes the arguments of the marker: max_per_call, warmup, confidence, time_limit.
         """
         name = getattr(fn, "__qualname__", repr(fn))
-        return leakgate.check(fn, leakgate.parse_rule(rule), what=name)
+        return leakgate.check(fn, leakgate.parse_rule(rule), what=name, headroom_bytes=self._headroom())
 
     def before_after(self, fn: Callable[[], object], strategy: Callable[[], object], *, rounds: int = 5) -> Effect:
         """How much of what `fn` leaves resident `strategy` gives back, once malloc is asked to return what is free.

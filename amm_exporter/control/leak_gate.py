@@ -63,6 +63,7 @@ def leak_per_call(
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
     collect: bool | None = None,
     explain: bool = True,
+    most_gained_bytes: int = MOST_GAINED_BYTES,
     clock: Callable[[], float] | None = None,
 ) -> PerCallVerdict:
     """Decide whether `fn()` leaves more than `max_per_call_bytes` behind with each call.
@@ -72,11 +73,13 @@ def leak_per_call(
 
     `collect`: run the garbage collector before each reading. None does so while it is enabled: cyclic garbage that
     waits is no leak; with the collector switched off it is one. What `fn` raises is raised here.
+
+    `most_gained_bytes`: from this growth on no batch gets larger, and the calls made so far have to do.
     """
     gate = _Gate(fn, collect=gc.isenabled() if collect is None else collect, clock=clock)
     rules = PerCallRules(max_per_call_bytes=max_per_call_bytes, confidence=confidence)
     try:
-        decision, rate = gate.run(rules, warmup, time_limit_seconds)
+        decision, rate = gate.run(rules, warmup, time_limit_seconds, most_gained_bytes)
         explained = gate.explained() if explain and decision == "leak" else ((), ())
     finally:
         gate.close()
@@ -105,7 +108,9 @@ class _Gate:
         self.calls = 0
         self.batches: list[Batch] = []
 
-    def run(self, rules: PerCallRules, warmup: int, limit_seconds: float) -> tuple[str, Rate | None]:
+    def run(
+        self, rules: PerCallRules, warmup: int, limit_seconds: float, most_gained_bytes: int
+    ) -> tuple[str, Rate | None]:
         """Until decided or out of time. At least one call is made in any case."""
         started = self._clock()
         self._warm_up(warmup, started + limit_seconds / 10)
@@ -116,7 +121,7 @@ class _Gate:
             made = self._batch(size, half if self._clock() < half else started + limit_seconds)
             now = self._read()
             self.batches.append(Batch(calls=made, gained={name: now[name] - held[name] for name in now}))
-            enough = any(now[name] - first[name] > MOST_GAINED_BYTES for name in now)
+            enough = any(now[name] - first[name] > most_gained_bytes for name in now)
             held, size = now, made if enough else next_batch(made)
             spent_ratio = 1.0 if enough else (self._clock() - started) / limit_seconds
             decision, rate = decide(self.batches, rules, spent_ratio)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -27,3 +29,22 @@ def test_an_interrupt_between_lines_of_the_project_shows_no_insides_of_pytest(py
     assert result.parseoutcomes() == {"failed": 3, "errors": 1}
     result.stdout.no_re_match_line(r"(.*/_pytest/|.*/pluggy/|self = <pytest_amm)")
     result.stdout.fnmatch_lines(["grew * in call, * over 100 MiB", ">*while True: x.append*"])
+
+
+def test_a_leak_is_told_as_one_within_the_budget_of_its_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+        kept = []
+        pytestmark = pytest.mark.amm_budget("40MB")
+
+        @pytest.mark.amm_leak
+        def test_marker(): kept.append(bytearray(5000))
+
+        def test_fixture(amm): amm.leak_check(lambda: kept.append(bytearray(5000)))
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-json=report.json")
+    assert result.parseoutcomes() == {"failed": 2}
+    assert len([line for line in result.outlines if line.startswith("leaks 4.9 KiB a call")]) == 2
+    assert all(test["breach"] is None for test in json.loads((pytester.path / "report.json").read_text())["tests"])
