@@ -7,7 +7,7 @@ after each full collection. And from the last readings whose growth a leak is, t
 from __future__ import annotations
 
 import time
-import tracemalloc
+from _tracemalloc import is_tracing  # the module around it imports pickle: 2 ms
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class Holders:
 
     def _read(self, t_seconds: float, resident_bytes: int) -> Held | None:
         """None where it cannot be told: malloc is not glibc's, or a tracer stands before pymalloc and hides it."""
-        if tracemalloc.is_tracing():
+        if is_tracing():
             return None
         read = {memory.allocator: memory for memory in self._allocators.read()}
         if "glibc" not in read:
