@@ -13,22 +13,17 @@ disk is taken up with the next connection.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import logging
 import os
-import secrets
+import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amm_exporter.errors import AMMError, did_you_mean
 from amm_exporter.export.http import Request, Response
+from amm_exporter.export.passwords import Passwords
 
 if TYPE_CHECKING:
     import ssl
@@ -48,13 +43,6 @@ CLIENT_AUTH = {
 }
 VERSIONS = {"TLS10": "TLSv1", "TLS11": "TLSv1_1", "TLS12": "TLSv1_2", "TLS13": "TLSv1_3"}
 
-REMEMBERED = 100
-"""Passwords whose check is remembered, as the official exporters do: a check takes 50 ms and more by design."""
-CHECKS_PER_SECOND = 5.0
-"""The most bcrypt checks begun in a second: a client that guesses must not keep the exporter from its scrapes."""
-# A user that is not there costs as much time as one that is: the hash of a password nobody knows.
-_NOBODY = "$2b$10$B3wwdp2n56RrUL1jBqoy0eXh1BP6Mbi0NqlnM18g0THwWmIRonpYS"
-
 
 class WebConfigError(AMMError):
     """A web configuration file that cannot be used."""
@@ -70,8 +58,8 @@ class WebConfig:
         self.headers = self._headers(self._section(document, "http_server_config", HTTP_KEYS) or {})
         self._context: ssl.SSLContext | None = None
         self._stamp: tuple[int, ...] = ()
-        users = document.get("basic_auth_users")
-        self._passwords = Passwords(self._users(users), clock) if users else None
+        users = self._users(document.get("basic_auth_users"))
+        self._passwords = Passwords(users, clock) if users else None
         if self._tls is not None:
             self.tls()
 
@@ -114,16 +102,22 @@ class WebConfig:
 
     def _headers(self, section: Mapping[str, Any]) -> dict[str, str]:
         headers = section.get("headers") or {}
+        if not isinstance(headers, dict):
+            raise WebConfigError(
+                f"{self._path}: http_server_config.headers: got {headers!r}; expected names and values"
+            )
         for name, text in headers.items():
             if name not in HEADERS or not isinstance(text, str) or not text.isprintable():
                 raise WebConfigError(f"{self._path}: headers.{name}: cannot be set; {did_you_mean(str(name), HEADERS)}")
         return dict(headers)
 
     def _users(self, users: object) -> dict[str, bytes]:
+        if users is None:
+            return {}
         if not isinstance(users, dict) or not all(isinstance(text, str) for text in users.values()):
             raise WebConfigError(f"{self._path}: basic_auth_users: expected a bcrypt hash for each user name")
         for user, text in users.items():
-            if not text.startswith(("$2a$", "$2b$", "$2y$")) or len(text) != 60:
+            if not _BCRYPT_HASH.fullmatch(text):
                 problem = "no bcrypt hash; make one by: htpasswd -nBC 10 ''"
                 raise WebConfigError(f"{self._path}: basic_auth_users.{user}: {problem}")
         return {str(user): text.encode() for user, text in users.items()}
@@ -134,7 +128,10 @@ class WebConfig:
         return self._tls.get(key) if self._tls is not None else None
 
     def _file(self, key: str) -> Path:
-        return self._path.parent / str(self._given(key))
+        name = self._given(key)
+        if not isinstance(name, str):
+            raise WebConfigError(f"{self._path}: tls_server_config.{key}: got {name!r}; expected the path of a file")
+        return self._path.parent / name
 
     def _make_context(self) -> ssl.SSLContext:
         import ssl  # not at the top: nobody pays for TLS who does not use it
@@ -145,13 +142,45 @@ class WebConfig:
                 raise WebConfigError(f"{self._path}: tls_server_config: cert_file and key_file are both needed")
             context.minimum_version = self._version("min_version", "TLS12")
             context.maximum_version = self._version("max_version", "TLS13")
-            context.load_cert_chain(self._file("cert_file"), self._file("key_file"))
-            if suites := self._given("cipher_suites"):
-                context.set_ciphers(":".join(_openssl_name(suite) for suite in suites))
+            for key in _FILES:
+                if self._given(key):
+                    self._file(key).read_bytes()  # OpenSSL does not say which file it could not read
+            context.load_cert_chain(self._file("cert_file"), self._file("key_file"), self._no_passphrase)
+            self._choose_suites(context)
             self._ask_clients(context)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise WebConfigError(f"{self._path}: tls_server_config: {error}") from error
         return context
+
+    def _no_passphrase(self) -> str:
+        # OpenSSL would ask for it on the terminal, and nobody may be there.
+        raise WebConfigError(
+            f"{self._path}: tls_server_config.key_file: wants a passphrase; expected a key without one"
+        )
+
+    def _choose_suites(self, context: ssl.SSLContext) -> None:
+        """Allow the cipher suites that are listed. Those of TLS 1.3 cannot be chosen among, in Go as here."""
+        import ssl
+
+        suites = self._given("cipher_suites") or []
+        if not isinstance(suites, list):
+            raise WebConfigError(f"{self._path}: tls_server_config.cipher_suites: got {suites!r}; expected a list")
+        names = [self._suite(str(suite), context) for suite in suites]
+        if any(names):
+            context.set_ciphers(":".join(filter(None, names)))
+        elif suites:
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    def _suite(self, suite: str, context: ssl.SSLContext) -> str:
+        try:
+            name = openssl_name(suite)
+            context.set_ciphers(
+                name or "DEFAULT"
+            )  # each by itself: OpenSSL passes over what it does not know in a list
+        except (OSError, ValueError) as error:
+            problem = f"cipher_suites: {suite!r} cannot be had here"
+            raise WebConfigError(f"{self._path}: tls_server_config.{problem}") from error
+        return name
 
     def _version(self, key: str, default: str) -> Any:
         import ssl
@@ -177,60 +206,9 @@ class WebConfig:
         context.verify_mode = getattr(ssl, CLIENT_AUTH[wish])
 
 
-class Passwords:
-    """Users and their bcrypt hashes. Slow checks are remembered, and begun only so often."""
-
-    def __init__(self, users: Mapping[str, bytes], clock: Callable[[], float] = time.monotonic) -> None:
-        try:
-            import bcrypt
-        except ImportError as error:
-            raise WebConfigError("basic_auth_users needs bcrypt: pip install 'amm-exporter[auth]'") from error
-        self._check = bcrypt.checkpw
-        self._users = dict(users)
-        self._clock = clock
-        self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, bool] = OrderedDict()
-        self._tokens, self._counted_at = CHECKS_PER_SECOND, clock()
-
-    def refusal(self, authorization: str) -> Response | None:
-        """None for a user with the right password; else 401, or 429 for who tries too often."""
-        credentials = _credentials(authorization)
-        if credentials is None:
-            return _UNAUTHORIZED
-        mark = hmac.new(self._key, credentials[0].encode() + b"\0" + credentials[1], hashlib.sha256).digest()
-        if mark not in self._known:
-            if not self._may_check():
-                return _TOO_MANY
-            self._remember(mark, self._is_right(*credentials))
-        return None if self._known[mark] else _UNAUTHORIZED
-
-    def _is_right(self, user: str, password: bytes) -> bool:
-        known = user in self._users
-        matches = self._check(password[:72], self._users.get(user, _NOBODY.encode()))  # bcrypt reads no further
-        return known and matches
-
-    def _may_check(self) -> bool:
-        now = self._clock()
-        self._tokens = min(CHECKS_PER_SECOND, self._tokens + (now - self._counted_at) * CHECKS_PER_SECOND)
-        self._counted_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-    def _remember(self, mark: bytes, right: bool) -> None:
-        self._known[mark] = right
-        if len(self._known) > REMEMBERED:
-            # Wrong guesses go first: a flood of them must not push out those that are right.
-            oldest = next((one for one, good in self._known.items() if not good), next(iter(self._known)))
-            del self._known[oldest]
-
-
+_BCRYPT_HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_SUITE = re.compile(r"TLS_((?P<exchange>[A-Z]+(_[A-Z]+)?)_WITH_)?(?P<cipher>(AES|CHACHA20)_[A-Z0-9_]+)")
 _FILES = ("cert_file", "key_file", "client_ca_file")
-_UNAUTHORIZED = Response(
-    status=HTTPStatus.UNAUTHORIZED, body=b"unauthorized\n", headers={"WWW-Authenticate": 'Basic realm="metrics"'}
-)
-_TOO_MANY = Response(status=HTTPStatus.TOO_MANY_REQUESTS, body=b"too many attempts\n", headers={"Retry-After": "1"})
 
 
 def _document(path: Path) -> Mapping[str, Any]:
@@ -257,20 +235,16 @@ def _changed_at(path: Path) -> int:
         return 0
 
 
-def _credentials(authorization: str) -> tuple[str, bytes] | None:
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-        return (user.decode(), password) if colon and b"\0" not in password else None
-    except (binascii.Error, ValueError):
-        return None
+def openssl_name(suite: str) -> str:
+    """`TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, as Go names it, as OpenSSL does: ECDHE-RSA-AES128-GCM-SHA256.
 
-
-def _openssl_name(suite: str) -> str:
-    """`TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, as Go names it, as OpenSSL does: ECDHE-RSA-AES128-GCM-SHA256."""
-    name = suite.removeprefix("TLS_").replace("_WITH_", "_").replace("AES_128", "AES128").replace("AES_256", "AES256")
-    if name.endswith("CBC_SHA"):
-        name = name.removesuffix("_CBC_SHA") + "_SHA"
-    return name.replace("CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305").replace("_", "-")
+    Empty for a suite of TLS 1.3, which is not chosen by name; ValueError for what is no suite's name.
+    """
+    match = _SUITE.fullmatch(suite)
+    if match is None:
+        raise ValueError(suite)
+    if match["exchange"] is None:
+        return ""
+    exchange = "" if match["exchange"] == "RSA" else match["exchange"] + "_"
+    cipher = re.sub(r"AES_(\d+)", r"AES\1", match["cipher"]).replace("_CBC", "").replace("POLY1305_SHA256", "POLY1305")
+    return f"{exchange}{cipher}".replace("_", "-")

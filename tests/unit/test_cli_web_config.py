@@ -26,7 +26,7 @@ FILES = [
     ("tls_server_config: {cert_file: x}", "tls_server_config: cert_file and key_file are both needed"),
     (
         "tls_server_config: {cert_file: x, key_file: y}",
-        "tls_server_config: [Errno 2] No such file or directory",
+        "tls_server_config: [Errno 2] No such file or directory: 'x'",
     ),
     ("basic_auth_users: {me: secret}", "basic_auth_users.me: no bcrypt hash; make one by: htpasswd -nBC 10 ''"),
     ("basic_auth_users: [me]", "basic_auth_users: expected a bcrypt hash for each user name"),
