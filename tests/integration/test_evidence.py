@@ -413,3 +413,24 @@ def test_the_page_of_a_family_shows_the_evidence_of_whichever_of_them_leaked_las
     newest = desk.latest({os.getpid(): 0.0, 77: 0.0})
     assert newest is not None
     assert newest["pid"] == 77
+
+
+@pytest.mark.parametrize(
+    ("traced", "grown", "said"),
+    [
+        (3_000_000, 9_000_000, "Python's lines hold 2.9 MiB of it: the rest is C code's, or free space"),
+        (8_000_000, 9_000_000, "Python's lines hold 7.6 MiB of it\n"),
+        (0, 4_000_000, None),  # of four arenas nothing can be said
+    ],
+)
+def test_what_grew_while_it_was_traced_is_told_to_be_pythons_or_not(
+    traced: int, grown: int, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "evidence.json"
+    known = {"pid": 1, "verdicts": {}, "types": {}, "origin": NATIVE, "origin_seconds": 90.0}
+    file.write_text(json.dumps({**known, "traced_bytes": traced, "grown_bytes": grown}))
+    assert main(["analyze", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "what grew in the last 1.5m\n" in shown
+    assert ("meanwhile" in shown) == (said is not None)
+    assert (said or "") in shown

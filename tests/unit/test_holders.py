@@ -73,6 +73,17 @@ def test_too_few_readings_tell_nothing(readings: int) -> None:
     assert holders.origin() is None
 
 
+def test_growth_of_the_heap_is_explained_while_the_resident_set_stands_still() -> None:
+    allocators = Allocators()
+    holders = holders_of(watch_of(), allocators)
+    for step in range(8):
+        allocators.native += MB
+        holders.look(EVERY_SECONDS * step, 100 * MB)
+    assert holders.origin() is None
+    assert holders.origin(series="heap") == NATIVE
+    assert holders.span_seconds == 7 * EVERY_SECONDS
+
+
 def test_memory_that_does_not_grow_has_no_origin() -> None:
     holders = holders_of(watch_of(), Allocators())
     for step in range(8):

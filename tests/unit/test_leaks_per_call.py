@@ -13,14 +13,16 @@ from amm_exporter.analysis.per_call import Batch, PerCallRules, decide, next_bat
 RULES = PerCallRules(max_per_call_bytes=1000.0)
 
 
-def decided(in_use: Callable[[int], float], measure: str = "native", most_calls: int = 100_000) -> tuple[str, int]:
-    """The decision on a program that holds `in_use(calls)` bytes, and the calls it took."""
+def decided(
+    in_use: Callable[[int], float], measure: str = "native", most_calls: int = 100_000, calls_per_limit: int = 10**9
+) -> tuple[str, int]:
+    """The decision on a program that holds `in_use(calls)` bytes, and the calls it took of those its time allows."""
     batches, calls, size = list[Batch](), 0, 8
     while calls < most_calls:
         gained = int(in_use(calls + size)) - int(in_use(calls))
         batches.append(Batch(calls=size, gained={measure: gained}))
         calls, size = calls + size, next_batch(size)
-        decision, _ = decide(batches, RULES, 0.0)
+        decision, _ = decide(batches, RULES, calls / calls_per_limit)
         if decision != "undecided":
             return decision, calls
     return "undecided", calls
@@ -35,9 +37,20 @@ def test_the_bound_is_what_a_call_may_keep(loss: float, decision: str) -> None:
     assert decided(lambda calls: loss * calls)[0] == decision
 
 
-@pytest.mark.parametrize("entries", [64, 128, 512, 1024])
+@pytest.mark.parametrize("entries", [64, 128, 512, 1024, 10_000])
 def test_a_bounded_cache_is_clean(entries: int) -> None:
     assert decided(lambda calls: 4000.0 * min(calls, entries))[0] == "clean"
+
+
+@pytest.mark.parametrize("entries", [1024, 2048])
+def test_a_cache_that_slow_calls_fill_is_given_time(entries: int) -> None:
+    assert decided(lambda calls: 4000.0 * min(calls, entries), calls_per_limit=8_000)[0] == "clean"
+
+
+def test_a_leak_of_slow_calls_is_told_before_the_time_is_over() -> None:
+    decision, calls = decided(lambda calls: 4000.0 * calls, calls_per_limit=8_000)
+    assert decision == "leak"
+    assert calls < 0.9 * 8_000
 
 
 def test_what_doubles_its_table_is_clean() -> None:
@@ -53,6 +66,19 @@ def test_few_calls_accuse_a_program_only_when_the_time_is_nearly_over() -> None:
 def test_resident_memory_alone_must_grow_by_more_than_its_quantum() -> None:
     assert decided(lambda calls: 4096.0 * calls, "resident")[0] == "leak"
     assert decided(lambda calls: 1_000_000.0 * (calls > 100), "resident")[0] == "clean"
+
+
+def test_resident_memory_that_moves_with_what_is_in_use_is_fragments() -> None:
+    sizes, swing = [200, 340, 580, 990, 1700], 5_000_000
+    in_use = [0, 0, swing, -swing, swing]
+    resident = [4_000 * size for size in sizes]
+    moving = [
+        Batch(calls=size, gained={"native": swung, "resident": grown})
+        for size, swung, grown in zip(sizes, in_use, resident, strict=True)
+    ]
+    still = [Batch(calls=batch.calls, gained={**batch.gained, "native": 0}) for batch in moving]
+    assert decide(moving, RULES, 0.5)[0] == "undecided"
+    assert decide(still, RULES, 0.5)[0] == "leak"
 
 
 def test_bounds_hold_the_rate_and_tighten_with_even_batches() -> None:
@@ -72,6 +98,7 @@ def test_growing_names_are_ranked_and_idle_ones_left_out() -> None:
     assert [growth.name for growth in table.growing()] == ["fast", "slow"]
     assert table.growing()[0].slope == pytest.approx(50.0)
     assert table.growing(top=1)[0].gained == 4500.0
+    assert [growth.name for growth in table.growing(least=25.0)] == ["fast"]
 
 
 def test_one_name_is_asked_for_also_when_it_shrinks() -> None:
