@@ -121,7 +121,7 @@ def pytest_run(directory: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     result = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
-        print(result.stdout[-2000:], result.stderr[-2000:])
+        print(result.stdout[-2000:], result.stderr[-2000:], file=sys.stderr)
     return result.stdout
 
 
