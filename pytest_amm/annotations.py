@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
+
 from pytest_amm.failure import headline
 from pytest_amm.records import Record
 
 
-def annotation(record: Record) -> str | None:
-    """`::error file=...,line=...,title=...::message`, or None for a test within its budget."""
+def annotation(record: Record, *, folder: str = "") -> str | None:
+    """`::error file=...,line=...,title=...::message`, or None for a test within its budget.
+
+    `folder`: where the rootdir lies in the repository. A test that passed (`--amm-on-breach=warn`) gets a warning.
+    """
     if record.breach is None:
         return None
     path, line = record.location
-    title = _property("Memory budget")
-    message = _data(f"{record.nodeid}: {headline(record.breach)}")
-    return f"::error file={_property(path)},line={line},title={title}::{message}"
+    level = "warning" if record.outcome == "passed" else "error"
+    place = f"file={_property(os.path.join(folder, path))},line={line},title=Memory budget"
+    return f"::{level} {place}::{_data(f'{record.nodeid}: {headline(record.breach)}')}"
+
+
+def folder_in(workspace: str | None, rootdir: str) -> str:
+    """The folder of the rootdir in the checked-out repository, where GitHub looks for a file; empty at its top."""
+    if not workspace:
+        return ""
+    folder = os.path.relpath(rootdir, workspace)
+    return "" if folder == os.curdir or folder.startswith(os.pardir) else folder
 
 
 def _data(text: str) -> str:

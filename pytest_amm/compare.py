@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amm_exporter.units import format_ratio, format_size
+from pytest_amm.terminal import shorten
 
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _SIGMAS = 4
@@ -80,7 +81,7 @@ def regressions(changes: Sequence[Change], fail_ratio: float) -> list[Change]:
     return [change for change in changes if change.beyond_noise and change.ratio > fail_ratio]
 
 
-def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int) -> Iterator[str]:
+def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int, width: int = 120) -> Iterator[str]:
     """The comparison for the terminal: what grew or shrank beyond the noise."""
     told = [change for change in changes if change.beyond_noise]
     if not told:
@@ -93,7 +94,9 @@ def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int) ->
         figures = (change.base_bytes, change.now_bytes, change.difference_bytes, change.noise_bytes)
         row = "".join(f"{format_size(figure):>10}" for figure in figures)
         note = f" (more than {format_ratio(fail_ratio or 0)})" if change in failing else ""
-        yield f"{row}  {change.nodeid}{note}"
+        yield f"{row}  {shorten(change.nodeid, max(20, width - len(row) - len(note) - 2))}{note}"
+    if len(told) > count:
+        yield f"and {len(told) - count} more (all with -vv)"
     if failing:
         grew = "1 test grew" if len(failing) == 1 else f"{len(failing)} tests grew"
         yield f"this fails the run: {grew} by more than {format_ratio(fail_ratio or 0)} and more than the noise"

@@ -67,7 +67,19 @@ def load(path: str) -> dict[str, Any]:
         raise ReportError(f"{name}: not a JSON report of --amm-json ({error})") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ReportError(f"{name}: not a JSON report of --amm-json (no schema {SCHEMA!r})")
+    tests = document.get("tests")
+    if not isinstance(tests, list) or not all(map(_is_test, tests)):
+        raise ReportError(f"{name}: not a JSON report of --amm-json (its tests are not as documented)")
     return document
+
+
+def _is_test(test: object) -> bool:
+    """Whether it has what is read of it again: by `--amm-compare`, and to suggest budgets."""
+    return (
+        isinstance(test, dict)
+        and all(isinstance(test.get(name), str) for name in ("nodeid", "outcome"))
+        and all(isinstance(test.get(name), int) for name in ("peak_bytes", "growth_bytes"))
+    )
 
 
 def summary(tests: Sequence[Mapping[str, Any]], budget_bytes: int | None) -> dict[str, Any]:

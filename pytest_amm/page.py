@@ -98,7 +98,7 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
         parts.append(f'<text x="{x(at):.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{at:.3g} s</text>')
     for test in tests:
         left, right = x(test["start_seconds"]), x(test["start_seconds"] + test["seconds"])
-        color = "var(--bad)" if test["breach"] else "var(--fill)"
+        color = "var(--bad)" if _note(test) else "var(--fill)"
         title = f"{test['nodeid']}: peak {format_size(test['peak_bytes'])}, growth {format_size(test['growth_bytes'])}"
         parts.append(
             f'<rect x="{left:.2f}" y="{y(test["peak_bytes"]):.1f}" width="{max(0.8, right - left):.2f}" '
@@ -126,24 +126,33 @@ def _facts(document: Mapping[str, Any]) -> str:
         words.append(f"{summary['budget_ratio']:.1%} of the budget of {format_size(summary['budget_bytes'])}")
     if summary["over_budget"]:
         words.append(f'<span class="bad">{summary["over_budget"]} over budget, {summary["stopped"]} stopped</span>')
+    for growth in document.get("suite_growth", ()):
+        if growth["decision"] == "leak":
+            leak = f"leaks {format_size(growth['bytes_per_test'])} a test across {growth['tests']} tests"
+            words.append(f'<span class="bad">{escape(" ".join(filter(None, (growth["worker"], leak))))}</span>')
     words.append(escape(f"Python {session['python']}, pytest {session['pytest']}, amm {session['amm']}"))
     return f'<p class="facts">{" · ".join(words)}</p>'
 
 
 def _breaches(tests: Sequence[Mapping[str, Any]]) -> str:
-    found = [test for test in tests if test["breach"]]
-    if not found:
-        return ""
-    parts = []
-    for test in found:
-        breach = test["breach"]
-        head = f"{test['nodeid']}: {format_size(breach['peak_bytes'])} in {breach['phase']}, "
-        head += f"budget {format_size(breach['budget_bytes'])} ({breach['source']})"
-        parts.append(
-            f'<details><summary class="bad">{escape(head)}</summary>'
-            f"<pre>{escape(test.get('message', ''))}</pre></details>"
-        )
-    return "<h2>Over budget</h2>" + "".join(parts)
+    over = "".join(_details(test, _breach_words(test["breach"])) for test in tests if test["breach"])
+    leaks = "".join(_details(test, "leaks") for test in tests if _note(test) == "leaks")
+    return (f"<h2>Over budget</h2>{over}" if over else "") + (f"<h2>Leaks</h2>{leaks}" if leaks else "")
+
+
+def _breach_words(breach: Mapping[str, Any]) -> str:
+    budget = f"budget {format_size(breach['budget_bytes'])} ({breach['source']})"
+    return f"{format_size(breach['peak_bytes'])} in {breach['phase']}, {budget}"
+
+
+def _details(test: Mapping[str, Any], words: str) -> str:
+    head = f'<summary class="bad">{escape(test["nodeid"])}: {escape(words)}</summary>'
+    return f"<details>{head}<pre>{escape(test.get('message', ''))}</pre></details>"
+
+
+def _note(test: Mapping[str, Any]) -> str:
+    """What is wrong with the memory of a test, in a word or two."""
+    return "over budget" if test["breach"] else "leaks" if test["leak"] == "leak" else ""
 
 
 def _table(tests: Sequence[Mapping[str, Any]]) -> str:
@@ -165,5 +174,5 @@ def _row(test: Mapping[str, Any], most_bytes: int) -> str:
         shown = f"{value:.3f}" if key == "seconds" else format_size(value)
         bar = f' class="bar" style="--w:{value / most_bytes:.1%}"' if name == "growth" else ""
         cells.append(f'<td data-v="{value}"{bar}>{shown}</td>')
-    note = ' <span class="bad">over budget</span>' if test["breach"] else ""
+    note = f' <span class="bad">{_note(test)}</span>' if _note(test) else ""
     return f"<tr>{''.join(cells)}<td>{escape(test['nodeid'])}{note}</td></tr>"

@@ -124,8 +124,7 @@ class Reporter:
         settings = self._settings
         everything = terminalreporter.verbosity >= 2
         records = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
-        breached = any(record.breach for record in records)
-        if records and (breached or not quiet):
+        if records and (not quiet or any(map(terminal.fails, records))):
             top_count = len(records) if everything else settings.top_count
             terminalreporter.section("memory")
             for line in terminal.section(
@@ -151,12 +150,15 @@ class Reporter:
 
             names = ", ".join(os.path.basename(path) for path in settings.compare_paths)
             terminalreporter.section(f"memory compared with {names}")
-            for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=max(1, settings.top_count)):
+            count = len(self._changes) if everything else max(1, settings.top_count)
+            width = terminalreporter._tw.fullwidth
+            for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=count, width=width):
                 terminalreporter.write_line(line)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            from pytest_amm.annotations import annotation
+            from pytest_amm.annotations import annotation, folder_in
 
-            for text in filter(None, map(annotation, records)):
+            folder = folder_in(os.environ.get("GITHUB_WORKSPACE"), str(self._config.rootpath))
+            for text in filter(None, (annotation(record, folder=folder) for record in records)):
                 terminalreporter.write_line(text)
 
     def pytest_unconfigure(self) -> None:

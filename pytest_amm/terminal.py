@@ -16,18 +16,23 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def section(records: Sequence[Record], *, width: int, top_count: int, budget_bytes: int | None) -> Iterator[str]:
-    """Tests that broke a budget, then the heaviest by growth, each with a bar relative to the heaviest."""
-    breached = [record for record in records if record.breach]
-    others = [record for record in records if not record.breach]
-    shown = sorted(breached, key=_weight) + sorted(others, key=_weight)
-    shown = shown[: max(top_count, len(breached) if top_count else 0)]
+    """Tests that broke a budget or leak, then the heaviest by growth, each with a bar relative to the heaviest."""
+    failed = [record for record in records if fails(record)]
+    others = [record for record in records if not fails(record)]
+    shown = sorted(failed, key=_weight) + sorted(others, key=_weight)
+    shown = shown[: max(top_count, len(failed) if top_count else 0)]
     yield "".join(f"{name:>{_FIGURE_WIDTH}}" for name in _COLUMNS) + "  " + " " * _BAR_WIDTH + "  test"
     most_bytes = max((record.growth_bytes for record in records), default=0)
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
-    yield from footer(records, budget_bytes=budget_bytes)
+    yield from footer(records, width=width, budget_bytes=budget_bytes)
     yield from slack(records)
     yield from leaks(records)
+
+
+def fails(record: Record) -> bool:
+    """Whether memory is what is wrong with the test: it is shown however light it is."""
+    return record.breach is not None or record.leak == "leak"
 
 
 def slack(records: Sequence[Record]) -> Iterator[str]:
@@ -37,15 +42,15 @@ def slack(records: Sequence[Record]) -> Iterator[str]:
         yield f"slack: up to {format_size(most_bytes)} of free heap could be taken again without showing as growth"
 
 
-def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[str]:
+def footer(records: Sequence[Record], *, width: int, budget_bytes: int | None) -> Iterator[str]:
     """The highest point of the run against the budget."""
     top = max(records, key=lambda record: record.peak_bytes, default=None)
     if top is None:
         return
-    line = f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}"
+    start, end = f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of ", ""
     if budget_bytes:
-        line += f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
-    yield line
+        end = f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
+    yield start + shorten(top.nodeid, max(20, width - len(start) - len(end))) + end
 
 
 def tree(peak_bytes: int, source: str) -> str:
@@ -100,5 +105,5 @@ def _row(record: Record, *, width: int, most_bytes: int) -> str:
 
 def _note(record: Record) -> str:
     if record.breach is None:
-        return ""
+        return " (leaks)" if record.leak == "leak" else ""
     return " (stopped)" if record.breach.stopped else " (over budget)"

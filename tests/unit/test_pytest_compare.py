@@ -65,3 +65,9 @@ def test_what_is_told() -> None:
     assert list(lines(changes(base, base), fail_ratio=0.1, count=5)) == [
         "no test differs by more than the noise (256 KiB here) among 10 in both runs"
     ]
+
+
+def test_what_is_not_shown_is_counted() -> None:
+    base = {f"t{number}": 10 * MB for number in range(10)}
+    now = base | {f"t{number}": 30 * MB for number in range(3)}
+    assert list(lines(changes(now, base), fail_ratio=None, count=2))[-1] == "and 1 more (all with -vv)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_amm import suggest
-from pytest_amm.annotations import annotation
+from pytest_amm.annotations import annotation, folder_in
 from pytest_amm.breach import Breach
 from pytest_amm.jsonfile import SCHEMA, JsonReport, ReportError, load, summary
 from pytest_amm.page import page
@@ -21,16 +22,17 @@ MB = 1 << 20
 BREACH = Breach(scope="test", budget_bytes=MB, peak_bytes=3 * MB, phase="call", source="marker")
 
 
-def record(name: str, growth_mb: int, breach: Breach | None = None) -> Record:
+def record(name: str, growth_mb: int, breach: Breach | None = None, *, leak: str = "") -> Record:
     phase = Phase("call", 10 * MB, (10 + growth_mb) * MB, 10 * MB, (10 + growth_mb) * MB)
     return Record(
         nodeid=name,
-        outcome="passed",
+        outcome="failed" if breach or leak == "leak" else "passed",
         start_seconds=1.0,
         seconds=0.5,
         phases=(phase,),
         location=("t.py", 7),
         breach=breach,
+        leak=leak,
     )
 
 
@@ -49,7 +51,7 @@ def test_the_file_is_valid_json_after_every_test(tmp_path: Path) -> None:
         read = json.loads(path.read_text())
         assert [test["nodeid"] for test in read["tests"]] == [f"t{each}" for each in range(number + 1)]
         assert read["complete"] is False
-    report.complete({"tests": [{"nodeid": "only"}]})
+    report.complete({"tests": [to_data(record("only", 1))]})
     assert load(str(path))["complete"] is True
     assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
 
@@ -61,6 +63,9 @@ def test_the_file_is_valid_json_after_every_test(tmp_path: Path) -> None:
         ("[]", "r.json: not a JSON report of --amm-json (no schema 'amm-pytest/1')"),
         ("{", "r.json: not a JSON report of --amm-json (Expecting property name enclosed in double quotes: "
             "line 1 column 2 (char 1))"),
+        ('{"schema": "amm-pytest/1"}', "r.json: not a JSON report of --amm-json (its tests are not as documented)"),
+        ('{"schema": "amm-pytest/1", "tests": [{"nodeid": "t.py::t", "outcome": "passed", "growth_bytes": "9"}]}',
+            "r.json: not a JSON report of --amm-json (its tests are not as documented)"),
     ],
 )  # fmt: skip
 def test_another_file_is_refused_in_words(tmp_path: Path, content: str, message: str) -> None:
@@ -97,6 +102,29 @@ def test_an_annotation_names_file_and_line_and_escapes() -> None:
     assert annotation(record("t.py::x", 3)) is None
 
 
+def test_a_breach_that_only_warns_is_a_warning_there_too() -> None:
+    text = annotation(dataclasses.replace(record("t.py::x", 3, BREACH), outcome="passed"))
+    assert text is not None
+    assert text.startswith("::warning file=t.py,")
+
+
+@pytest.mark.parametrize(
+    ("workspace", "rootdir", "path"),
+    [
+        (None, "/repo", "t.py"),
+        ("/repo", "/repo", "t.py"),
+        ("/repo", "/repo/python/lib", "python/lib/t.py"),
+        ("/repo", "/elsewhere", "t.py"),
+    ],
+)
+def test_an_annotation_finds_its_file_from_the_top_of_the_repository(
+    workspace: str | None, rootdir: str, path: str
+) -> None:
+    text = annotation(record("t.py::x", 3, BREACH), folder=folder_in(workspace, rootdir))
+    assert text is not None
+    assert text.startswith(f"::error file={path},line=7,")
+
+
 class Balance(HTMLParser):
     """Counts tags that were not closed in order."""
 
@@ -124,6 +152,16 @@ def test_the_page_is_whole_asks_for_nothing_and_escapes() -> None:
     assert not re.search(r"(src|href)=|url\(|https?:", text)
     assert "budget 100 MiB" in text
     assert text.index("t.py::b", text.index("<tbody>")) < text.index("t.py::a", text.index("<tbody>"))
+
+
+def test_the_page_tells_leaks_of_tests_and_across_them() -> None:
+    leaking = document(record("t.py::leaky", 5, leak="leak"), record("t.py::fine", 5, leak="clean"))
+    growth = {"decision": "leak", "worker": "gw1", "bytes_per_test": 200 * 1024, "tests": 60}
+    text = page({**leaking, "suite_growth": [growth, {**growth, "decision": "clean"}]})
+    assert "<h2>Leaks</h2>" in text
+    assert text.count("t.py::leaky: leaks") == 1
+    assert "t.py::fine: leaks" not in text
+    assert text.count("gw1 leaks 200 KiB a test across 60 tests") == 1
 
 
 def test_the_page_of_an_empty_run() -> None:

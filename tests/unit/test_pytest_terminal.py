@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pytest_amm.breach import Breach
@@ -32,6 +34,19 @@ def test_a_breach_is_shown_even_when_others_are_heavier() -> None:
     breach = Breach(scope="test", budget_bytes=MB, peak_bytes=2 * MB, phase="call", source="marker")
     lines = list(section([record("a", 30), record("b", 2, breach)], width=80, top_count=1, budget_bytes=None))
     assert lines[1].endswith("b (over budget)")
+
+
+def test_a_leak_is_shown_even_when_others_are_heavier() -> None:
+    leaky = dataclasses.replace(record("b", 2), leak="leak")
+    lines = list(section([record("a", 30), leaky], width=80, top_count=1, budget_bytes=None))
+    assert lines[1].endswith("b (leaks)")
+
+
+def test_the_footer_is_no_wider_than_the_terminal() -> None:
+    records = [record("tests/" + "long_" * 60 + "end", 3)]
+    *_, line = section(records, width=90, top_count=0, budget_bytes=80 * MB)
+    assert len(line) == 90
+    assert "long_end, 16.2% of the budget of 80 MiB" in line
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
