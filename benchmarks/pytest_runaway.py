@@ -197,7 +197,7 @@ def innocent(python: str, body: str, directory: Path) -> bool:
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     if result.returncode:
-        print(result.stdout[-2000:])
+        print(result.stdout[-2000:], result.stderr[-2000:])
     return result.returncode == 0
 
 

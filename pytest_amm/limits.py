@@ -20,7 +20,7 @@ ABSURD_RATIO = 16
 ABSURD_LEAST_BYTES = 4 << 30
 """...and never below this: reserving some gigabytes and touching few pages is common."""
 
-ROOM_BYTES = 4 << 20
+ROOM_BYTES = 1 << 20
 """What a held process may still take, so that an exception finds the memory to end what C code had begun."""
 
 
