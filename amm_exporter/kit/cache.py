@@ -41,6 +41,8 @@ class Cache(Generic[K, V]):
         max_bytes: at most so many bytes by `size_of`; a value larger than all of it is not kept.
     """
 
+    amm_stats_takes_no_lock = True
+
     def __init__(
         self,
         max_entries: int,

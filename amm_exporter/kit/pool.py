@@ -40,6 +40,8 @@ class Pool(Generic[T]):
         max_objects: at most so many in use; who asks for more waits. None: no bound, and no lock on the way.
     """
 
+    amm_stats_takes_no_lock = True
+
     def __init__(
         self,
         make: Callable[[], T],

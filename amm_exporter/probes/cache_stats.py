@@ -48,6 +48,8 @@ class PoolStats:
 COUNTERS = ("hits", "misses", "evictions", "waits")
 """The fields that only ever grow."""
 METHODS = ("amm_stats", "stats", "get_stats", "cache_info")
+TAKES_NO_LOCK = "amm_stats_takes_no_lock"
+"""An attribute that is True where `amm_stats()` can be asked in a forked child at once: its counts then begin anew."""
 CACHE_NAMES = {
     "hits": ("hits", "hit_count", "get_hits"),
     "misses": ("misses", "miss_count", "get_misses"),

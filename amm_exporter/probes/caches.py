@@ -21,7 +21,7 @@ from typing import Any
 
 from amm_exporter.errors import AMMError, did_you_mean
 from amm_exporter.probes import cache_counting
-from amm_exporter.probes.cache_stats import COUNTERS, METHODS, CacheStats, PoolStats, parse_stats
+from amm_exporter.probes.cache_stats import COUNTERS, METHODS, TAKES_NO_LOCK, CacheStats, PoolStats, parse_stats
 
 __all__ = ["CacheRegistry", "CacheStats", "PoolStats"]
 log = logging.getLogger("amm.probes")
@@ -172,7 +172,7 @@ class CacheRegistry:
         for watched in list(self._watched.values()):
             watched.latest = None
             obj = watched.reference()
-            if is_lru_cache(obj) or cache_counting.is_cachetools(obj):
+            if is_lru_cache(obj) or cache_counting.is_cachetools(obj) or getattr(obj, TAKES_NO_LOCK, False) is True:
                 stats = read_stats(obj)
                 watched.last = counters(stats) if stats else {}
                 watched.past = {name: -value for name, value in watched.last.items()}

@@ -22,7 +22,7 @@ def test_every_block_runs_and_what_it_watches_is_shown() -> None:
             hits=90, misses=10, entries=40, max_entries=100, size_bytes=4096, evictions=3
         )
         assert shown["connections"] == PoolStats(in_use=3, idle=2, max_objects=10, hits=70, misses=5, waits=1)
-        assert {"price", "sessions", "users", "buffers"} <= set(shown)
+        assert {"price", "sessions", "users", "buffers", "articles"} <= set(shown)
     finally:
-        for name in ("price", "sessions", "index", "connections", "users", "buffers"):
+        for name in ("price", "sessions", "index", "connections", "users", "buffers", "articles"):
             amm.unwatch(name)
