@@ -14,6 +14,8 @@ from amm_exporter.analysis.verdicts import quantile
 MAX_NAMES = 2_000
 
 PYTHON, NATIVE, FRAGMENTATION, OUTSIDE = "python", "native", "fragmentation", "outside the allocators"
+ELSEWHERE = "elsewhere"
+"""Not in this process: what is summed over several grows, this one does not."""
 SHARE = 0.5
 """An origin explains growth when it grows at half its pace or more."""
 
@@ -22,6 +24,7 @@ ORIGIN_WORDS = {
     NATIVE: "malloc: Python objects over 512 bytes, buffers, C libraries",
     FRAGMENTATION: "free space inside the allocators: fragmentation, or a spike not given back",
     OUTSIDE: "memory outside the allocators: mappings, thread stacks, libraries that map their own",
+    ELSEWHERE: "not in this process, but in its children or others of its cgroup",
 }
 """Whose the growth is, for people."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +13,7 @@ from amm_exporter.analysis.growth import ORIGIN_WORDS, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.evidence_request import RequestBox
 from amm_exporter.control.governor import Governor
-from amm_exporter.control.holders import Holders
+from amm_exporter.control.holders import SUMMED, Holders
 from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.control.watched import CACHES
 from amm_exporter.model import Sample, Tier
@@ -54,7 +52,7 @@ class EvidenceDesk:
         self._holders: Holders | None = None
         self._leaking: frozenset[str] = frozenset()
         self._growth: GrowthWatch | None = None
-        self._grows: tuple[str, float | None] = "rss", None
+        self._grows: tuple[str, Verdict] | None = None
         self._requests = RequestBox(self._answer)
         self._objects: ObjectProbe | None = None
         self._next_census = float("-inf")
@@ -66,10 +64,13 @@ class EvidenceDesk:
         return self._recorder.last if self._recorder else None
 
     def latest(self, starts: Mapping[int, float]) -> dict[str, Any] | None:
-        """The newest there is of this process and of its siblings (pid to when it began), which write beside it."""
+        """The newest there is of this process and of its siblings (pid to when it began), which write beside it; before
+        one that only saw a sum grow, its children's, that of whoever grew."""
         siblings = {pid: start for pid, start in starts.items() if pid != os.getpid()}
-        found = [self.last, newest_file(self._directory, siblings) if siblings and self._directory else None]
-        return max((one for one in found if one), key=lambda one: float(one["unix_seconds"]), default=None)
+        from amm_exporter.control.evidence_files import telling_most, written
+
+        theirs = written(self._directory, siblings) if siblings and self._directory else []
+        return telling_most([*theirs, *([self.last] if self.last else [])])
 
     def listen(self, sample: Sample, tier: Tier) -> None:
         self._requests.look()
@@ -94,11 +95,9 @@ class EvidenceDesk:
             self._tell(evidence)
             from amm_exporter.control.growth_watch import GrowthWatch
 
-            series, fastest = max(
-                ((name, verdict) for name, verdict in verdicts.items() if verdict.leaking),
-                key=lambda pair: pair[1].slope,
-            )
-            self._growth, self._grows = GrowthWatch(fastest.slope), (series, fastest.onset_seconds)
+            leaking = {name: verdict for name, verdict in verdicts.items() if verdict.leaking}
+            series = min(leaking, key=lambda name: name in SUMMED)  # rather one of this process alone
+            self._growth, self._grows = GrowthWatch(leaking[series].slope), (series, leaking[series])
 
     def _look_who_holds(self, sample: Sample) -> None:
         governor = self._governor
@@ -110,20 +109,21 @@ class EvidenceDesk:
 
     def _explained(self, series: str, verdict: Verdict) -> Verdict:
         """With whose growth it is among its reasons."""
-        if not verdict.leaking or self._holders is None:
-            return verdict
-        origin = self._holders.origin(verdict.onset_seconds, series=series)
+        origin = self._origin(series, verdict) if verdict.leaking else None
         if origin is None:
             return verdict
         return replace(verdict, reasons=(*verdict.reasons, f"what grows is {ORIGIN_WORDS[origin]}"))
+
+    def _origin(self, series: str, verdict: Verdict) -> str | None:
+        if self._holders is None:
+            return None
+        return self._holders.origin(verdict.onset_seconds, series=series, slope=verdict.slope)
 
     def _follow(self, growth: GrowthWatch, t_seconds: float, resident_bytes: int) -> None:
         found = growth.look(t_seconds, resident_bytes)
         if found is not None and self._recorder is not None:
             self._growth = None
-            series, onset_seconds = self._grows
-            longer = self._holders.origin(onset_seconds, series=series) if self._holders else None
-            found["origin"] = longer or found["origin"]
+            found["origin"] = (self._origin(*self._grows) if self._grows else None) or found["origin"]
             self._tell(self._recorder.add_growth(found))
 
     def _tell(self, evidence: dict[str, Any]) -> None:
@@ -193,21 +193,6 @@ def evidence_directory(policy: Policy, environ: Mapping[str, str]) -> Path | Non
             continue
         return base / "evidence"
     return None
-
-
-def newest_file(directory: Path, starts: Mapping[int, float]) -> dict[str, Any] | None:
-    """The last evidence written by one of these processes since it began; an older file is another process's."""
-    found = []
-    for path in directory.glob("amm-evidence-*.json"):
-        pid, _, unix_seconds = path.stem.removeprefix("amm-evidence-").partition("-")
-        if pid.isdigit() and unix_seconds.isdigit() and int(unix_seconds) >= starts.get(int(pid), math.inf):
-            found.append((int(unix_seconds), path))
-    try:
-        path = max(found)[1]
-        evidence: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {**evidence, "file": str(path)}
-    except (OSError, ValueError):  # none, or gone meanwhile
-        return None
 
 
 def _traced(seconds: float, resident_bytes: Callable[[], int]) -> dict[str, Any]:

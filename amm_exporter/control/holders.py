@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amm_exporter.analysis.growth import GrowthTable, origin
+from amm_exporter.analysis.growth import ELSEWHERE, SHARE, GrowthTable, origin
 from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.probes.allocator import AllocatorProbe
 from amm_exporter.probes.gc_events import GcProbe
@@ -20,6 +20,8 @@ from amm_exporter.probes.gc_events import GcProbe
 EVERY_SECONDS = 5.0
 SHARE_OF_A_CORE = 1 / 10_000
 """What reading the allocators may cost: 55 us in a young heap, but 20 ms at 10 GB of small objects, then each 200 s."""
+SUMMED = ("tree", "cgroup")
+"""Series that other processes have a part in."""
 MOST_KEPT, FEWEST = 120, 4
 """Readings: ten minutes of them; and how many say something about growth."""
 
@@ -77,8 +79,11 @@ class Holders:
         kept = list(self._readings)
         return kept[-1].t_seconds - kept[0].t_seconds if kept else 0.0
 
-    def origin(self, since_seconds: float | None = None, *, series: str = "rss") -> str | None:
-        """Whose a series' growth is since then (one of `analysis.growth`); None where too little was read to tell."""
+    def origin(self, since_seconds: float | None = None, *, series: str = "rss", slope: float = 0.0) -> str | None:
+        """Whose a series' growth is since then (one of `analysis.growth`); None where too little was read to tell.
+
+        `slope` is the series' own, which of a sum over processes may be another's.
+        """
         kept = list(self._readings)
         readings = [held for held in kept if since_seconds is None or held.t_seconds >= since_seconds]
         if len(readings) < FEWEST:
@@ -90,7 +95,11 @@ class Holders:
             parts = {"python": held.python_bytes, "native": held.native_bytes, "free": held.free_bytes}
             table.add(held.t_seconds, {"resident": held.resident_bytes, "heap": held.heap_bytes, **parts})
         whole = table.growth("heap" if series == "heap" else "resident")
-        if whole is None or whole.slope <= 0.0:
+        if whole is None:
+            return None
+        if series in SUMMED and whole.slope < SHARE * slope:
+            return ELSEWHERE
+        if whole.slope <= 0.0:
             return None
         return origin(whole, table.growth("python"), table.growth("native"), table.growth("free"))
 

@@ -23,7 +23,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
-from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory, newest_file
+from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
+from amm_exporter.control.evidence_files import telling_most, written
 from amm_exporter.control.evidence_outside import seen_from_outside
 from amm_exporter.control.evidence_request import ask
 from amm_exporter.control.governor import Governor
@@ -387,14 +388,26 @@ def test_a_process_without_a_private_directory_cannot_be_asked(
     assert asked(process) == f"evidence: process 123 cannot be asked: [Errno 17] File exists: '{own}'"
 
 
-def test_the_newest_evidence_of_any_sibling_is_found_but_not_that_of_who_had_the_pid_before(tmp_path: Path) -> None:
+def evidence_of(unix_seconds: int, *leaking: str) -> dict[str, Any]:
+    return {"unix_seconds": unix_seconds, "verdicts": {name: {"leaking": True} for name in leaking}}
+
+
+def test_evidence_of_siblings_is_found_but_not_that_of_who_had_the_pid_before(tmp_path: Path) -> None:
     for pid, unix_seconds in ((10, 500), (10, 900), (11, 800), (12, 990)):
-        (tmp_path / f"amm-evidence-{pid}-{unix_seconds}.json").write_text(json.dumps({"unix_seconds": unix_seconds}))
+        (tmp_path / f"amm-evidence-{pid}-{unix_seconds}.json").write_text(json.dumps(evidence_of(unix_seconds, "rss")))
     (tmp_path / "amm-evidence-notes.json").write_text("")
-    starts = {10: 400.0, 11: 700.0, 12: 995.0}
-    assert newest_file(tmp_path, starts) == {"unix_seconds": 900, "file": str(tmp_path / "amm-evidence-10-900.json")}
-    assert newest_file(tmp_path, {12: 995.0}) is None
-    assert newest_file(tmp_path / "nowhere", starts) is None
+    (tmp_path / "amm-evidence-10-950.json").write_text("{")
+    found = written(tmp_path, {10: 400.0, 11: 700.0, 12: 995.0})
+    assert sorted(one["unix_seconds"] for one in found) == [500, 800, 900]
+    assert telling_most(found) == {**evidence_of(900, "rss"), "file": str(tmp_path / "amm-evidence-10-900.json")}
+    assert written(tmp_path / "nowhere", {10: 0.0}) == []
+    assert telling_most([]) is None
+
+
+def test_whoever_grew_tells_more_than_a_parent_that_saw_the_sum_grow() -> None:
+    worker, parent = evidence_of(100, "heap"), evidence_of(101, "tree", "cgroup")
+    assert telling_most([parent, worker]) == worker
+    assert telling_most([parent]) == parent
 
 
 def test_the_page_of_a_family_shows_the_evidence_of_whichever_of_them_leaked_last(tmp_path: Path) -> None:

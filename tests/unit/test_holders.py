@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from amm_exporter.analysis.growth import FRAGMENTATION, NATIVE, OUTSIDE, PYTHON
+from amm_exporter.analysis.growth import ELSEWHERE, FRAGMENTATION, NATIVE, OUTSIDE, PYTHON
 from amm_exporter.control.holders import EVERY_SECONDS, SHARE_OF_A_CORE, Holders
 from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.policy import load_policy
@@ -82,6 +82,16 @@ def test_growth_of_the_heap_is_explained_while_the_resident_set_stands_still() -
     assert holders.origin() is None
     assert holders.origin(series="heap") == NATIVE
     assert holders.span_seconds == 7 * EVERY_SECONDS
+
+
+@pytest.mark.parametrize(("own", "origin"), [(0, ELSEWHERE), (MB // 4, ELSEWHERE), (MB, PYTHON)])
+def test_of_a_sum_over_processes_the_growth_may_be_anothers(own: int, origin: str) -> None:
+    allocators = Allocators()
+    holders = holders_of(watch_of(), allocators)
+    for step in range(8):
+        allocators.python += own
+        holders.look(EVERY_SECONDS * step, 100 * MB + step * own)
+    assert holders.origin(series="tree", slope=MB / EVERY_SECONDS) == origin
 
 
 def test_memory_that_does_not_grow_has_no_origin() -> None:
