@@ -3,7 +3,7 @@
 Each batch is larger than the one before, so that what happens once, or ever more rarely (caches, free lists, tables
 that double), counts for less and less, while a leak keeps its rate. The rates of the last batches, weighted by their
 calls, give a mean and a Student interval; a leak needs its lower bound over what is allowed, a rate that does not fade,
-and enough calls to outlast the usual bounded caches. Measuring is `control.leak_gate`.
+and enough calls to outlast bounded caches. Measuring is `control.leak_gate`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import NormalDist
 
 GROWTH = 1.7
@@ -22,9 +23,12 @@ JUDGED = 4
 FADED = 0.6
 """A rate that fell to this share of what it was is that of something filling."""
 
-OUTLAST_CALLS = 1_500
-"""Bounded caches of the usual sizes (functools 128, re 512, 1,024) are full after this many calls. Slower functions get
-fewer: what the time allows."""
+OUTLAST_CALLS, OUTLAST_PASSED = 1_500, 0.4
+"""Bounded caches of the usual sizes (functools 128, re 512, 1,024) are full after this many calls. Larger ones fill as
+this share of the time passes, which is cheap: only what looks like a leak waits for it."""
+
+OUTLAST_LARGE_CALLS = 10_000
+"""Or after this many, where calls take no time: what they lose has to be walked by the collector, and to be held."""
 
 NEARLY_OVER = 0.9
 """From this share of the time on a function is accused that could not be called so often: at half of the time, filling
@@ -36,6 +40,9 @@ RESIDENT_QUANTUM = 2 * 1024 * 1024
 """Resident memory moves in arenas and heap tops: growth below this is not told from none."""
 RESIDENT_STIR = 128 * 1024
 """What it moves by when nothing grows; more than this is watched until half of the time is spent."""
+RESIDENT_SWING = 4
+"""Where what is in use swings, resident memory moves by up to three times as much: freed blocks lie between others (a
+text of 6 MB that is extended by copies)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +82,13 @@ def rates(batches: Sequence[Batch], confidence: float) -> tuple[Rate, ...]:
     return tuple(_rate(name, judged, confidence) for name in judged[-1].gained) if judged else ()
 
 
-def decide(batches: Sequence[Batch], rules: PerCallRules, spent_ratio: float) -> tuple[str, Rate | None]:
-    """`leak`, `clean` or `undecided`, and the rate that decided. `spent_ratio` of the time allowed is spent."""
+def decide(
+    batches: Sequence[Batch], rules: PerCallRules, spent_ratio: float, passed_ratio: float | None = None
+) -> tuple[str, Rate | None]:
+    """`leak`, `clean` or `undecided`, and the rate that decided.
+
+    `spent_ratio` of the time allowed is spent; by the clock on the wall `passed_ratio`, more on a loaded machine.
+    """
     total = sum(batch.calls for batch in batches)
     if len(batches) < JUDGED + 1 or total < FEWEST_CALLS:
         return "undecided", None
@@ -85,8 +97,7 @@ def decide(batches: Sequence[Batch], rules: PerCallRules, spent_ratio: float) ->
     leaks = [
         rate for rate in found if rate.lower > rules.max_per_call_bytes and not rate.fading and _real(rate, batches)
     ]
-    outlasted = total >= OUTLAST_CALLS or spent_ratio >= NEARLY_OVER
-    if leaks and outlasted:
+    if leaks and _outlasted(total, spent_ratio, spent_ratio if passed_ratio is None else passed_ratio):
         return "leak", max(leaks, key=lambda rate: (rate.measure != RESIDENT, rate.lower))
     if all(_clean(rate, rules, batches, spent_ratio) for rate in found):
         return "clean", max(found, key=lambda rate: rate.bytes_per_call)
@@ -111,10 +122,23 @@ def _rate(name: str, batches: Sequence[Batch], confidence: float) -> Rate:
     )
 
 
+def _outlasted(calls: int, spent_ratio: float, passed_ratio: float) -> bool:
+    if calls >= OUTLAST_CALLS and passed_ratio >= OUTLAST_PASSED:
+        return True
+    return calls >= OUTLAST_LARGE_CALLS or spent_ratio >= NEARLY_OVER
+
+
 def _real(rate: Rate, batches: Sequence[Batch]) -> bool:
-    """Resident memory must have grown by more than its quantum in the last batches."""
+    """Resident memory must have grown in the last batches by more than its quantum and what is in use explain."""
     gained = sum(batch.gained[rate.measure] for batch in batches[-JUDGED:])
-    return rate.measure != RESIDENT or gained > 2 * RESIDENT_QUANTUM
+    return rate.measure != RESIDENT or gained > 2 * RESIDENT_QUANTUM + RESIDENT_SWING * _swing(batches[-JUDGED:])
+
+
+def _swing(batches: Sequence[Batch]) -> int:
+    """Between the lowest and the highest of what was in use."""
+    gains = [sum(gain for name, gain in batch.gained.items() if name != RESIDENT) for batch in batches]
+    levels = list(accumulate(gains, initial=0))
+    return max(levels) - min(levels)
 
 
 def _clean(rate: Rate, rules: PerCallRules, batches: Sequence[Batch], spent_ratio: float) -> bool:

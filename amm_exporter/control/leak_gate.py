@@ -7,6 +7,7 @@ Measures between batches of calls what is in use by Python's objects and by mall
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -103,6 +104,7 @@ class _Gate:
         self._fn = fn
         self._own_clock = UnhinderedClock()
         self._clock = clock or self._own_clock
+        self._wall = clock or time.monotonic
         self._in_use = InUse()
         self.collect = collect
         self.calls = 0
@@ -112,7 +114,7 @@ class _Gate:
         self, rules: PerCallRules, warmup: int, limit_seconds: float, most_gained_bytes: int
     ) -> tuple[str, Rate | None]:
         """Until decided or out of time. At least one call is made in any case."""
-        started = self._clock()
+        started, began = self._clock(), self._wall()
         self._warm_up(warmup, started + limit_seconds / 10)
         size, decision, rate = FIRST_BATCH, "undecided", None
         first = held = self._read()
@@ -124,7 +126,8 @@ class _Gate:
             enough = any(now[name] - first[name] > most_gained_bytes for name in now)
             held, size = now, made if enough else next_batch(made)
             spent_ratio = 1.0 if enough else (self._clock() - started) / limit_seconds
-            decision, rate = decide(self.batches, rules, spent_ratio)
+            passed_ratio = (self._wall() - began) / limit_seconds
+            decision, rate = decide(self.batches, rules, spent_ratio, passed_ratio)
         return decision, rate
 
     def explained(self) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
