@@ -1,8 +1,8 @@
 """What the pytest plugin costs, beside plain pytest and, where it is installed, pytest-memray.
 
-    python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 10]
+    python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 12]
 
-    empty    CPU time of 5,000 empty tests: what a run costs, what a test, and all of it divided by the tests
+    empty    CPU time of 5,000 empty tests: around them, in each of them, and all of it divided by the tests
     suites   CPU time of tests that allocate all the time, in Python and in numpy, from the first test to the last
     timing   what pytest-benchmark measures with the plugin and without
     mark     resetting and reading the kernel's high-water mark, from 28 MB to 3 GB resident
@@ -102,7 +102,7 @@ class Cost(NamedTuple):
     watchdog_seconds: float
 
     @property
-    def start_seconds(self) -> float:
+    def around_seconds(self) -> float:
         return self.run_seconds - self.tests_seconds
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--tests", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     adopt_orphans()
     for what in arguments.what or PARTS:
@@ -144,17 +144,17 @@ def empty(directory: Path, arguments: argparse.Namespace) -> None:
     file = directory / "test_many.py"
     file.write_text("".join(f"def test_{number}(): pass\n" for number in range(count)))
     runs = in_turns(lambda name: cost(file, VARIANTS[name]), installed(), arguments.rounds)
-    print(row(f"{count} empty tests", ("a run", "a test", "watchdog, a test", "all in, a test", "of plain")))
+    print(row(f"{count} empty tests", ("around the tests", "a test", "watchdog, a test", "all in, a test", "of plain")))
     plain = [min(each.run_seconds for each in runs[PLAIN]), min(each.tests_seconds for each in runs[PLAIN])]
     print(row(PLAIN, (f"{(plain[0] - plain[1]) * 1e3:.0f} ms", f"{plain[1] / count * 1e3:.3f} ms")))
     for name in compared():
-        a_run = over_plain(runs, name, lambda each: each.start_seconds)
+        around = over_plain(runs, name, lambda each: each.around_seconds)
         a_test = over_plain(runs, name, lambda each: each.tests_seconds / count)
         watchdog = figure([each.watchdog_seconds / count for each in runs[name]])
         all_in = over_plain(runs, name, lambda each: (each.run_seconds + each.watchdog_seconds) / count)
         share = share_of_plain(runs, name, lambda each: each.run_seconds)
         each_test = [found.show(".3f", " ms", factor=1e3) for found in (a_test, watchdog, all_in)]
-        print(row(name, (a_run.show(".0f", " ms", factor=1e3), *each_test, share.show(".1%"))))
+        print(row(name, (around.show(".0f", " ms", factor=1e3), *each_test, share.show(".1%"))))
 
 
 def suites(directory: Path, arguments: argparse.Namespace) -> None:
