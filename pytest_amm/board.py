@@ -39,6 +39,7 @@ _STOP = struct.Struct("<IIQQIIdd32s")  # generation, scope, used, budget, rungs,
 _STOP_AT = 560
 
 _GENERATION = struct.Struct("<I")
+_NOTED = struct.Struct(f"<I{_STOP_AT - _SEEN_AT - 4}xI")  # the generations of what was seen and of the stop
 _EVIDENCE = struct.Struct("<II")  # generation, length of the text
 _EXACT_TREE_AT = 72
 _TIGHT = struct.Struct("<II")  # level, ppm
@@ -214,9 +215,7 @@ class Board:
 
     def noted(self, slot: int, generation: int) -> tuple[bool, bool]:
         """Whether the watchdog saw children of this generation, and whether it acted: all that most phases ask."""
-        at = _at(slot)
-        (seen,) = _GENERATION.unpack_from(self._map, at + _SEEN_AT)
-        (stopped,) = _GENERATION.unpack_from(self._map, at + _STOP_AT)
+        seen, stopped = _NOTED.unpack_from(self._map, _at(slot) + _SEEN_AT)
         return seen == generation, stopped == generation
 
     def host_level(self) -> int:
