@@ -11,8 +11,9 @@ from amm_exporter.policy import Policy
 
 log = logging.getLogger("amm.control")
 
-SHORTEST_SECONDS = 0.2
-"""Between two samples of a detector, which looks at its record often while that is short."""
+SHORTEST_SECONDS = 1.0
+"""Between two samples of a detector. Calm samples are no closer, and steps should be even; a leak is found no sooner by
+more of them."""
 
 
 ALWAYS_SHOWN = frozenset({"rss", "tree", "cgroup"})

@@ -102,14 +102,77 @@ def test_a_cachetools_cache_is_counted(registry: CacheRegistry, make: Any) -> No
     assert registry.read() == {"c": CacheStats(hits=3, misses=3, entries=4, max_entries=4, evictions=0)}
 
 
-@pytest.mark.parametrize("make", [make for name, make in CACHES.items() if name != "Cache"])
-def test_what_a_full_cache_pushes_out_is_counted(registry: CacheRegistry, make: Any) -> None:
+@pytest.mark.parametrize("make", CACHES.values(), ids=CACHES.keys())
+def test_what_a_full_cache_pushes_out_is_counted_and_is_no_hit(registry: CacheRegistry, make: Any) -> None:
     cache = make()
     registry.watch("c", cache)
     for key in range(10):
         cache[key] = key
+    assert registry.read() == {"c": CacheStats(hits=0, misses=0, entries=4, max_entries=4, evictions=6)}
+
+
+class Tracing(cachetools.LRUCache):  # type: ignore[type-arg]
+    """Does all that a class may do in its own way, and through it what cachetools does."""
+
+    def __init__(self, maxsize: int) -> None:
+        self.seen: list[str] = []
+        super().__init__(maxsize)
+
+    def __getitem__(self, key: Any) -> Any:
+        self.seen.append("getitem")
+        return super().__getitem__(key)
+
+    def __missing__(self, key: Any) -> Any:
+        self.seen.append("missing")
+        raise KeyError(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.seen.append("get")
+        return super().get(key, default)
+
+    def popitem(self) -> Any:
+        self.seen.append("popitem")
+        return super().popitem()
+
+
+def use(cache: Any) -> None:
+    for key in range(3):
+        cache[key] = key
+    assert (cache[2], cache.get(1), cache.get(7), cache.get(8, "x")) == (2, 1, None, "x")
+    with pytest.raises(KeyError, match="0"):
+        cache[0]
+
+
+def test_a_class_with_methods_of_its_own_keeps_them_and_is_counted(registry: CacheRegistry) -> None:
+    cache, unwatched = Tracing(2), Tracing(2)
+    registry.watch("c", cache)
+    use(cache)
+    use(unwatched)
+    assert cache.seen == unwatched.seen
+    assert registry.read() == {"c": CacheStats(hits=2, misses=3, entries=2, max_entries=2, evictions=1)}
+
+
+def test_what_has_expired_is_a_miss(registry: CacheRegistry) -> None:
+    now = [0.0]
+    cache = cachetools.TTLCache(4, 10, timer=lambda: now[0])
+    registry.watch("c", cache)
+    cache["a"] = 1
+    assert cache["a"] == cache.get("a") == 1
+    now[0] = 11.0
+    assert cache.get("a") is None
+    with pytest.raises(KeyError):
+        cache["a"]
     stats = cache_stats(registry, "c")
-    assert (stats.entries, stats.evictions) == (4, 6)
+    assert (stats.hits, stats.misses) == (2, 2)
+
+
+def test_an_empty_cache_has_nothing_to_push_out(registry: CacheRegistry) -> None:
+    for name, make in CACHES.items():
+        cache = make()
+        registry.watch(name, cache)
+        with pytest.raises(KeyError):
+            cache.popitem()
+        assert cache_stats(registry, name).evictions == 0
 
 
 def test_a_computing_cache_counts_a_miss_once(registry: CacheRegistry) -> None:
@@ -214,8 +277,9 @@ def test_counting_loses_nothing_between_threads(registry: CacheRegistry) -> None
     cache = cachetools.Cache(4)
     cache["a"] = 1
     registry.watch("c", cache)
-    run_together(lambda _: [cache["a"] for _ in range(20_000)], range(4))
-    assert cache_stats(registry, "c").hits == 80_000
+    run_together(lambda _: [(cache["a"], cache.get("b")) for _ in range(20_000)], range(4))
+    stats = cache_stats(registry, "c")
+    assert (stats.hits, stats.misses) == (80_000, 80_000)
 
 
 def test_an_object_that_is_gone_disappears(registry: CacheRegistry) -> None:
