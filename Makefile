@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= -m pytest
-SERVERS := prometheus prometheus-alertmanager chromium
+SERVERS := prometheus prometheus-alertmanager chromium libjemalloc2
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive
 
 .PHONY: help demo test quick long lint servers changelog clean
@@ -45,7 +45,8 @@ lint: $(VENV)/.dev ## what CI holds the code to
 
 servers: ## the real Prometheus, Alertmanager and browser that tests use, from Debian's packages
 	@missing=; for program in prometheus promtool prometheus-alertmanager amtool chromium; do \
-	    command -v $$program >/dev/null || missing=1; done; [ -n "$$missing" ] || exit 0; \
+	    command -v $$program >/dev/null || missing=1; done; \
+	/sbin/ldconfig -p | grep -q libjemalloc || missing=1; [ -n "$$missing" ] || exit 0; \
 	$(ROOT) apt-get update -qq && \
 	$(ROOT) apt-get install -y -qq --no-install-recommends $(SERVERS) >/dev/null
 

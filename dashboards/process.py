@@ -144,8 +144,9 @@ def _memory() -> Panels:
                 (each("max", of("process.memory.virtual")), WHO), width=6)  # fmt: skip
     yield lines("Processes in the tree", "This process and its descendants.", "none",
                 (each("max", of("amm.memory.tree.processes")), WHO), width=6)  # fmt: skip
-    yield lines("Allocators", "What the allocators hold, used and free.", "bytes",
+    yield lines("Allocators", "What the allocators hold, used and free. One in glibc's place is named, at 0.", "bytes",
                 (each("max", of("amm.allocator.memory"), "allocator", "state"), "{{allocator}} {{state}} " + WHO),
+                (each("max", of("amm.allocator.preloaded"), "allocator") + " * 0", "{{allocator}}, not glibc " + WHO),
                 width=6, stacked=True)  # fmt: skip
     yield lines("Fragmentation", "Free share of what the allocator holds.", "percentunit",
                 (each("max", of("amm.allocator.fragmentation_ratio"), "allocator"), "{{allocator}} " + WHO),

@@ -139,6 +139,9 @@ _ROWS = (
          "allocator", "state"),
     _row("amm.allocator.fragmentation_ratio", GAUGE, "1", "Free over held memory of the allocator. High after a trim: fragmented.",
          "allocator"),
+    _row("amm.allocator.preloaded", GAUGE, "{library}",
+         "1 where this malloc is loaded in glibc's place. glibc's numbers are absent then; of these only jemalloc's are read.",
+         "allocator"),
     _row("amm.objects", GAUGE, "{object}", "Objects of the most numerous growing types, sampled; the rest is _other.", "type"),
 
     # plan, actions, budgets

@@ -252,6 +252,7 @@ OBSERVERS: dict[str, Observer] = {
     "amm.pool.requests": lambda v: _counted(v, PoolStats, _POOL_RESULTS),
     "amm.allocator.memory": _allocators,
     "amm.allocator.fragmentation_ratio": _fragmentation,
+    "amm.allocator.preloaded": lambda v: [(1, {"allocator": name}) for name in v.preloaded],
     "amm.objects": _objects,
     "amm.plan.value": _plan,
     "amm.actions": _actions,

@@ -36,6 +36,7 @@ class View:
     census: Census | None
     leaks: Mapping[str, Verdict]
     allocators: tuple[AllocatorMemory, ...] = ()
+    preloaded: tuple[str, ...] = ()
     caches: Mapping[str, Stats] = field(default_factory=dict)
 
 
@@ -90,6 +91,7 @@ class Source:
                     leaks=self.governor.leaks.shown(),
                     caches=CACHES.read() if self.governor.gc is not None else {},
                     allocators=self._allocators.read() if self._allocators else (),
+                    preloaded=self._allocators.preloaded if self._allocators else (),
                 )
                 self._view_at = time.monotonic()
                 self._shown_to = set()

@@ -1,4 +1,4 @@
-"""What the allocators under Python hold, and how much of that is free: pymalloc's arenas and glibc's heap.
+"""What the allocators under Python hold, and how much of that is free: pymalloc's arenas and malloc's heap.
 
 The two are apart: pymalloc maps its arenas itself and serves objects of up to 512 bytes, malloc serves the rest and C
 libraries. Free memory inside an allocator is not lost, the program's next objects go there; but it counts in the
@@ -30,7 +30,7 @@ class AllocatorMemory:
     """One allocator. `held_bytes` were taken from the system; `free_bytes` of them serve no object now.
 
     pymalloc: arenas; free is what its pools, used and unused, could hand out. glibc: heap and large mappings; free is
-    what lies between chunks in use, also where a trim has given the pages back already.
+    what lies between chunks in use, also where a trim has given the pages back already. jemalloc: resident pages.
     """
 
     allocator: str
@@ -48,15 +48,15 @@ class AllocatorMemory:
 
 
 class AllocatorProbe:
-    """The allocators that can be read here. `preloaded` names a malloc in glibc's place; its numbers are absent."""
+    """The allocators that can be read here. `preloaded` names a malloc in glibc's place; of those jemalloc is read."""
 
     def __init__(self, *, proc: Path = PROC, clock: Callable[[], float] = time.perf_counter) -> None:
         self.preloaded = preloaded_allocators(proc)
-        readers = [pymalloc_reader(), None if self.preloaded else glibc_reader()]
+        readers = [pymalloc_reader(), jemalloc_reader() if self.preloaded else glibc_reader()]
         self._readers = [PacedReader(read, clock) for read in readers if read]
 
     def read(self) -> tuple[AllocatorMemory, ...]:
-        """pymalloc and glibc, as far as they are there; in large heaps a reading may be some seconds old."""
+        """pymalloc and malloc, as far as they can be read; in large heaps a reading may be some seconds old."""
         found = [reader.read() for reader in self._readers]
         return tuple(memory for memory in found if memory)
 
@@ -99,6 +99,26 @@ def glibc_reader() -> Callable[[], AllocatorMemory | None] | None:
         return AllocatorMemory(
             allocator="glibc", held_bytes=info.arena + info.hblkhd, free_bytes=min(info.fordblks, info.arena)
         )
+
+    return read
+
+
+def jemalloc_reader() -> Callable[[], AllocatorMemory | None] | None:
+    """A function that reads jemalloc (jemalloc(3), MALLCTL NAMESPACE); None where it is not in malloc's place."""
+    mallctl = getattr(ctypes.CDLL(None), "mallctl", None)
+    if mallctl is None:
+        return None
+
+    def number(name: bytes) -> int:
+        value, size = ctypes.c_size_t(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_size_t))
+        failed = mallctl(name, ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
+        return 0 if failed else value.value  # it may have been built without statistics
+
+    def read() -> AllocatorMemory | None:
+        epoch = ctypes.c_uint64(1)  # writing it brings the statistics up to date
+        mallctl(b"epoch", None, None, ctypes.byref(epoch), ctypes.c_size_t(ctypes.sizeof(epoch)))
+        held, used = number(b"stats.resident"), number(b"stats.allocated")
+        return AllocatorMemory(allocator="jemalloc", held_bytes=held, free_bytes=max(0, held - used)) if held else None
 
     return read
 

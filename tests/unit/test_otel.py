@@ -35,6 +35,7 @@ from amm_exporter.model import (
     TreeMemory,
 )
 from amm_exporter.policy import load_policy
+from amm_exporter.probes.allocator import AllocatorProbe
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats
 from amm_exporter.probes.objects import Census, TypeCount
 from amm_exporter.units import GIB, MIB
@@ -239,6 +240,10 @@ def shown(instruments: Instruments, governor: Governor, reader: AMMMetricReader)
     count = TypeCount(name="app.Order", count=7, size_bytes=700, error_count=0)
     census = Census(types=(count,), growth=(), objects_count=9, sampled_ratio=1.0, seconds=0.05)
     instruments.show(governor, self_bytes=5, desk=SimpleNamespace(census=census))  # type: ignore[arg-type]
+    assert instruments.source is not None
+    pymalloc = AllocatorProbe().read()[:1]  # all that is known where mimalloc stands in for glibc's
+    allocators = SimpleNamespace(read=lambda: pymalloc, preloaded=("mimalloc",))
+    instruments.source._allocators = allocators  # type: ignore[assignment]
     assert governor.gc is not None
     governor.gc.start()
     for generation in range(3):
