@@ -14,29 +14,7 @@ from pytest_amm.settings import read
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("only_this_plugin")
 
-PIECES = (
-    "1",
-    "0",
-    "-1",
-    "1.5",
-    "nan",
-    "MB",
-    "%",
-    "85",
-    "off",
-    "true",
-    "=",
-    ":",
-    ",",
-    " ",
-    "\n",
-    "x",
-    "é",
-    "'",
-    '"',
-    "{}",
-    "%s",
-)
+PIECES = (*"10%=:, \nxé'{", "-1", "1.5", "nan", "MB", "85", "off", "true", '"', "}", "%s")
 COUNTS = (3, pytest.param(100, marks=pytest.mark.slow))
 
 
