@@ -266,22 +266,30 @@ def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: 
     assert "the budget is 200 MiB" in str(failure.get("message"))
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [(), ("-n2",), ("--amm-isolate",), ("-n2", "--amm-isolate")],
+    ids=["alone", "xdist", "isolated", "isolated in xdist"],
+)
 def test_kill_9_leaves_a_readable_report_and_no_process(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
     pytester.makepyfile(
         test_it="""
         import os, subprocess, sys, time
+        SLEEPS = "import time; time.sleep(60)"
+        STARTS = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEPS!r}]); print(p.pid)"
         def test_fine(): pass
         def test_long():
-            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-            open("pids", "w").write(f"{child.pid} {os.getpid()}")
+            command = [sys.executable, "-uc", f"{STARTS}; p.wait()"]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            grandchild = child.stdout.readline().strip()
+            open("pids", "w").write(f"{grandchild} {child.pid} {os.getpid()}")
             time.sleep(60)
         """
     )
     command = [sys.executable, "-m", "pytest", "--amm-budget=2GB", "--amm-json=report.json", "test_it.py", *workers]
     process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pids = pytester.path / "pids"
-    wait_until(lambda: pids.exists() and " " in pids.read_text())
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
     wait_for_report(pytester.path / "report.json", count=1)
     process.kill()
     process.wait()
