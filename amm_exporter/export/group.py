@@ -140,7 +140,7 @@ def together(
         add_to(totals, worker.families)
         _show_memory(shown, worker, _label_of(worker, labelled))
     for total in totals.values():
-        name = _group_name(total.name) if total.name in _SUMMED else total.name
+        name = group_name(total.name) if total.name in _SUMMED else total.name
         shown[name] = Family(name, total.kind, total.help, total.unit, total.series)
     for family in _about_the_group(workers, exited_count):
         shown[family.name] = family
@@ -170,7 +170,8 @@ def _show_memory(shown: dict[str, Family], worker: Worker, label: Labels) -> Non
         family.series[label] = worker.rss_bytes
 
 
-def _group_name(name: str) -> str:
+def group_name(name: str) -> str:
+    """The name under which a group's sum of a metric is shown."""
     return "amm_group_" + name.removeprefix("amm_")
 
 

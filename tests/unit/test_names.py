@@ -36,6 +36,11 @@ def test_a_row_is_well_formed(row: Metric) -> None:
     assert len(set(row.attributes)) == len(row.attributes)
 
 
+@pytest.mark.parametrize("row", [row for row in ALL.values() if not row.semconv], ids=lambda row: row.name)
+def test_a_help_text_says_what_it_is_and_then_what_to_do_with_it(row: Metric) -> None:
+    assert len(re.findall(r"[.?](?= |$)", row.help)) >= 2
+
+
 @pytest.mark.parametrize("row", ALL.values(), ids=ALL)
 def test_a_ratio_has_unit_1_and_nothing_else_has(row: Metric) -> None:
     """A gauge with unit 1 is `x` by scrape and `x_ratio` by OTLP, unless it is called so already."""
