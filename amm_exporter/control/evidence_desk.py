@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amm_exporter.analysis.growth import ORIGIN_WORDS, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.evidence_request import RequestBox
 from amm_exporter.control.governor import Governor
-from amm_exporter.control.holders import SUMMED, Holders
 from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.control.watched import CACHES
 from amm_exporter.model import Sample, Tier
@@ -22,10 +20,11 @@ from amm_exporter.policy import Policy
 if TYPE_CHECKING:
     from amm_exporter.control.evidence import EvidenceRecorder
     from amm_exporter.control.growth_watch import GrowthWatch
+    from amm_exporter.control.holders import Holders
     from amm_exporter.probes.objects import Census, ObjectProbe
 
 # What reads objects, traces and chains is imported when evidence is first taken: 10 ms and 0.5 MiB that most programs
-# never need.
+# never need. So is what sees who holds the memory, when the program has started.
 
 log = logging.getLogger("amm.control")
 
@@ -94,6 +93,7 @@ class EvidenceDesk:
                 log.warning("evidence of the leak: amm analyze %s", evidence["file"])
             self._tell(evidence)
             from amm_exporter.control.growth_watch import GrowthWatch
+            from amm_exporter.control.holders import SUMMED
 
             leaking = {name: verdict for name, verdict in verdicts.items() if verdict.leaking}
             series = min(leaking, key=lambda name: name in SUMMED)  # rather one of this process alone
@@ -104,6 +104,8 @@ class EvidenceDesk:
         if governor.gc is None or sample.process is None:
             return
         if self._holders is None or self._holders.leaks is not governor.leaks:  # at first, and in a forked child
+            from amm_exporter.control.holders import Holders
+
             self._holders = Holders(governor.leaks, governor.gc)
         self._holders.look(sample.t_seconds, sample.process.rss_bytes)
 
@@ -112,6 +114,8 @@ class EvidenceDesk:
         origin = self._origin(series, verdict) if verdict.leaking else None
         if origin is None:
             return verdict
+        from amm_exporter.analysis.growth import ORIGIN_WORDS
+
         return replace(verdict, reasons=(*verdict.reasons, f"what grows is {ORIGIN_WORDS[origin]}"))
 
     def _origin(self, series: str, verdict: Verdict) -> str | None:
@@ -159,6 +163,7 @@ class EvidenceDesk:
 
     def _chains(self, types: object) -> dict[str, list[str]]:
         """What keeps alive the newest of the type that grew, or takes most where the growth may be of such objects."""
+        from amm_exporter.analysis.growth import PYTHON
         from amm_exporter.control.chains import chain_to
 
         if not isinstance(types, dict):
