@@ -3,6 +3,9 @@
 The noise is measured, not guessed. Between two runs of the same code some tests use less than before; nobody made them
 better, so what they differ by is what a difference means nothing below. Regressions only go up and leave that side
 alone. Several base reports add what each test differed by among them.
+
+With xdist the tests of a process come in another order each time. What earlier tests left resident the next can take
+without growing: where that was more in the base than now, it can be all that makes a difference.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from pytest_amm.terminal import shorten
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _SIGMAS = 4
 _SHRINK_QUANTILE = 0.98
+_SHRINK_FACTOR = 2
+"""Noise goes up as often and as far as down: every second run has a test that rose by more than any fell. How often
+twice that is passed, and what the order of tests explains: benchmarks/pytest_compare.py."""
 _LEAST_NOISE_BYTES = 256 * 1024  # the kernel counts resident pages in batches of this size on a small machine
 
 
@@ -51,12 +57,17 @@ def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
     newest = before[-1]
     common = [nodeid for nodeid in now if nodeid in newest]
     noise_bytes = noise(now[nodeid] - newest[nodeid] for nodeid in common)
+    lay_before, lies_now = _lay_resident(bases[-1]["tests"]), _lay_resident(tests)
     changes = [
         Change(
             nodeid=nodeid,
             base_bytes=newest[nodeid],
             now_bytes=now[nodeid],
-            noise_bytes=max(noise_bytes, _spread([base[nodeid] for base in before if nodeid in base])),
+            noise_bytes=max(
+                noise_bytes,
+                _spread([base[nodeid] for base in before if nodeid in base]),
+                lay_before.get(nodeid, 0) - lies_now.get(nodeid, 0),
+            ),
         )
         for nodeid in common
     ]
@@ -73,7 +84,7 @@ def noise(differences: Iterator[int] | Sequence[int]) -> int:
     shrunk = sorted(-value for value in values if value < 0)
     # of one or two tests that shrank the largest may be a real improvement: it takes a crowd to be noise
     shrink = shrunk[min(len(shrunk) - 1, int(_SHRINK_QUANTILE * len(shrunk)))] if len(shrunk) >= 5 else 0
-    return max(_LEAST_NOISE_BYTES, round(_SIGMAS * sigma), shrink)
+    return max(_LEAST_NOISE_BYTES, round(_SIGMAS * sigma), _SHRINK_FACTOR * shrink)
 
 
 def regressions(changes: Sequence[Change], fail_ratio: float) -> list[Change]:
@@ -105,6 +116,20 @@ def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int, wi
 def _growths(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Growth by test; of several runs of one test (reruns) the last."""
     return {test["nodeid"]: int(test["growth_bytes"]) for test in tests}
+
+
+def _lay_resident(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """By test, what was resident at its start beyond the least that its process started a test with."""
+    starts = {test["nodeid"]: (test.get("worker", ""), _start_bytes(test)) for test in tests if _start_bytes(test)}
+    least: dict[str, int] = {}
+    for worker, start_bytes in starts.values():
+        least[worker] = min(start_bytes, least.get(worker, start_bytes))
+    return {nodeid: start_bytes - least[worker] for nodeid, (worker, start_bytes) in starts.items()}
+
+
+def _start_bytes(test: Mapping[str, Any]) -> int:
+    """0 where it is not known: its process was killed."""
+    return next((int(phase["start_bytes"]) for phase in test.get("phases", ())), 0)
 
 
 def _spread(values: Sequence[int]) -> int:

@@ -79,6 +79,8 @@ def _is_test(test: object) -> bool:
         isinstance(test, dict)
         and all(isinstance(test.get(name), str) for name in ("nodeid", "outcome"))
         and all(isinstance(test.get(name), int) for name in ("peak_bytes", "growth_bytes"))
+        and isinstance(test.get("phases"), list)
+        and all(isinstance(phase, dict) and isinstance(phase.get("start_bytes"), int) for phase in test["phases"])
     )
 
 

@@ -71,3 +71,27 @@ def test_what_is_not_shown_is_counted() -> None:
     base = {f"t{number}": 10 * MB for number in range(10)}
     now = base | {f"t{number}": 30 * MB for number in range(3)}
     assert list(lines(changes(now, base), fail_ratio=None, count=2))[-1] == "and 1 more (all with -vv)"
+
+
+def long_tailed(seed: int) -> dict[str, int]:
+    """Most tests differ by little, a few by much, as where the allocator has a whole arena more or less."""
+    chance = random.Random(seed)
+    return {f"t{number}": 10 * MB + chance.choice((-1, 1)) * round(MB * chance.expovariate(1)) for number in range(100)}
+
+
+def test_noise_with_a_long_tail_seldom_fails_a_run() -> None:
+    runs = [regressions(changes(long_tailed(seed), long_tailed(seed + 1000)), 0.1) for seed in range(200)]
+    assert sum(map(bool, runs)) < 20
+
+
+def placed(growth: int, start: int, worker: str) -> dict[str, object]:
+    return {"nodeid": "t", "growth_bytes": growth, "worker": worker, "phases": [{"start_bytes": start}]}
+
+
+@pytest.mark.parametrize(("lay_in_base", "regressed"), [(0, True), (4 * MB, True), (6 * MB, False)])
+def test_what_lay_resident_before_a_test_may_have_hidden_its_need(lay_in_base: int, *, regressed: bool) -> None:
+    """It ran first in its process this time, and took what it needs afresh."""
+    others = [{**placed(0, 50 * MB, "gw0"), "nodeid": f"other {number}"} for number in range(20)]
+    base = {"tests": [*others, placed(MB, 50 * MB + lay_in_base, "gw0")]}
+    now = [*others, placed(6 * MB, 40 * MB, "gw1")]
+    assert bool(regressions(compare([base], now), 0.1)) is regressed
