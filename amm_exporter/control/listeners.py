@@ -45,7 +45,7 @@ class Listeners:
 
     def want_every_sample(self, seconds: float) -> bool:
         """Whether anybody asked to hear more often than once in so many seconds."""
-        return any(paced.every_seconds < seconds for paced in self._on_sample)
+        return min([paced.every_seconds for paced in self._on_sample], default=seconds) < seconds
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         return _add(self._on_tier, listener)

@@ -70,7 +70,8 @@ class Sampler:
             "tree": self._tree.rss_bytes,
             "cgroup": self._limit.cgroup_usage_bytes,
         }
-        self._last: Sample | None = None
+        self._held: list[tuple[Callable[[], int], int]] = []
+        self._stands_until = float("-inf")
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
@@ -85,7 +86,7 @@ class Sampler:
         process = tree.processes[0] if tree else self._try("process", self._process.read)
         cgroup = self._try("cgroup", self._limit.cgroup)
         self._read_around(now)
-        self._last = Sample(
+        sample = Sample(
             t_seconds=now,
             unix_seconds=self._wall_clock(),
             process=process,
@@ -98,31 +99,26 @@ class Sampler:
             pressure=self._pressures,
             failed=self._failed,
         )
-        return self._last
+        self._stands_until = min(now + AROUND_SECONDS, self._host_due)
+        self._held = [
+            (self._use[each.scope], _counted(sample, each)) for each in sample.readings if each.scope != "host"
+        ]
+        return sample
 
     def stands(self, slack_bytes: int) -> bool:
         """Whether a glance shows that the last sample still stands: it is young, and no reading has moved by so much.
 
         Costs a tenth of a sample. False where something cannot be read: `take` finds out what.
         """
-        last, now = self._last, self._clock()
-        if last is None or now >= last.t_seconds + AROUND_SECONDS or now >= self._host_due:
+        if self._clock() >= self._stands_until:
             return False
         try:
-            for reading in last.readings:
-                if abs(self._moved(last, reading)) >= slack_bytes:
+            for use, before in self._held:
+                if abs(use() - before) >= slack_bytes:
                     return False
         except ProbeError:
             return False
         return True
-
-    def _moved(self, last: Sample, reading: Reading) -> int:
-        """By how many bytes a use has changed; the machine's, which has a pace of its own, by none."""
-        use = self._use.get(reading.scope)
-        if use is None:
-            return 0
-        before = last.cgroup.usage_bytes if last.cgroup and reading.scope == "cgroup" else reading.used_bytes
-        return use() - before
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""
@@ -176,6 +172,11 @@ class Sampler:
             log.warning("probe %s failed, its metrics are absent until it works again: %s", name, problem)
         elif not worked and problem is None:
             log.info("probe %s works again", name)
+
+
+def _counted(sample: Sample, reading: Reading) -> int:
+    """What the kernel counts for a reading: of a cgroup its usage, file cache included."""
+    return sample.cgroup.usage_bytes if sample.cgroup and reading.scope == "cgroup" else reading.used_bytes
 
 
 def readings(
