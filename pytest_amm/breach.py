@@ -108,7 +108,7 @@ def stop_notes(stop: Stop, *, at_line: bool = False) -> list[str]:
     if stop.rungs & RUNG_CHILD:
         notes.append(f"its child process {stop.culprit_pid} ({stop.culprit}) had grown most and was killed")
     if stop.rungs & RUNG_LIMIT:
-        notes.append("C code did not let go, so its address space was limited to what it had")
+        notes.append("C code did not let go, so it was given no more memory")
     if stop.rungs & RUNG_SIGNAL and not stop.rungs & RUNG_LIMIT:
         notes.append("it was interrupted at the line above" if at_line else "it was interrupted")
     return notes
