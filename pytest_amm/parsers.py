@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Callable, Mapping
 
@@ -120,7 +121,10 @@ def _directories(raw: object) -> tuple[DirectoryBudget, ...]:
         where, equals, size = line.rpartition("=")
         if not equals or not where.strip():
             raise UnitError(line, "DIR=SIZE such as 'tests/unit=64MB'")
-        found.append(DirectoryBudget(path=where.strip().rstrip("/"), size_bytes=_size(size.strip())))
+        path = posixpath.normpath(where.strip())
+        if path.startswith(("/", "../")) or path == "..":
+            raise UnitError(where.strip(), "a directory or file below the rootdir, as 'tests/unit'")
+        found.append(DirectoryBudget(path=path, size_bytes=_size(size.strip())))
     return tuple(found)
 
 

@@ -33,6 +33,7 @@ BOARD = pytest.StashKey[Board]()
 
 def start(config: pytest.Config, settings: Settings) -> Parts:
     """Register what this process needs: a worker of xdist measures, a plain run measures and reports."""
+    _check_directories(config, settings)
     given: dict[str, Any] = getattr(config, "workerinput", {})
     worker = str(given.get("workerid", ""))
     reporter = None
@@ -50,6 +51,13 @@ def start(config: pytest.Config, settings: Settings) -> Parts:
 
             config.pluginmanager.register(Export(config, settings.export), "amm-export")
     return parts
+
+
+def _check_directories(config: pytest.Config, settings: Settings) -> None:
+    """A budget for a directory that is not there would hold nothing, and nobody would know."""
+    for each in settings.directories:
+        if not (config.rootpath / each.path.partition("::")[0]).exists():
+            raise pytest.UsageError(f"amm_budget_for: there is no {each.path!r} below the rootdir {config.rootpath}")
 
 
 class Parts:

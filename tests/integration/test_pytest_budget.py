@@ -142,6 +142,15 @@ def test_directories_have_their_own_budget_by_ini(pytester: pytest.Pytester) -> 
     assert outcomes(result) == {"passed": 1, "failed": 1}
 
 
+def test_a_budget_for_a_directory_that_is_not_there_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it="def test_it(): pass")
+    result = pytester.runpytest_subprocess("--amm-budget-for=.=90MB", "--amm-budget-for=test_it.py=80MB")
+    assert outcomes(result) == {"passed": 1}
+    result = pytester.runpytest_subprocess("--amm-budget-for=tets=64MB")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: amm_budget_for: there is no 'tets' below the rootdir *"])
+
+
 @pytest.mark.parametrize(
     ("ini", "variable", "flag", "failed"),
     [("9MB", None, None, 1), ("9MB", "1GB", None, 0), ("1GB", "9MB", None, 1), ("9MB", "9MB", "1GB", 0)],

@@ -50,7 +50,7 @@ def test_a_shade_alone_is_not_active() -> None:
         ("amm_export", "http://localhost:4318/v1/metrics", "export", "http://localhost:4318/v1/metrics"),
         ("amm_export", "https://[::1]:4318/v1/metrics.prom", "export", "https://[::1]:4318/v1/metrics.prom"),
         ("amm_export", "out/unit.prom", "export", os.path.abspath("out/unit.prom")),
-        ("amm_budget_for", ["tests/a=1MB", "tests/b/ = 2MB"], "directories", (
+        ("amm_budget_for", ["./tests/a=1MB", "tests/b/ = 2MB"], "directories", (
             DirectoryBudget(path="tests/a", size_bytes=1 << 20),
             DirectoryBudget(path="tests/b", size_bytes=2 << 20),
         )),
@@ -101,6 +101,8 @@ def test_accepted(name: str, raw: object, field: str, value: object) -> None:
         ("amm_compare", ["nowhere.json"],
             "got 'nowhere.json'; expected an existing JSON report, as --amm-json writes it"),
         ("amm_budget_for", ["tests/unit"], "got 'tests/unit'; expected DIR=SIZE such as 'tests/unit=64MB'"),
+        ("amm_budget_for", ["../a=1MB"], "got '../a'; expected a directory or file below the rootdir, as 'tests/unit'"),
+        ("amm_budget_for", ["/a=1MB"], "got '/a'; expected a directory or file below the rootdir, as 'tests/unit'"),
         ("amm_budget_for", ["=1MB"], "got '=1MB'; expected DIR=SIZE such as 'tests/unit=64MB'"),
         ("amm_budget_for", ["a=1MX"], f"got '1MX'; expected {SIZES}; unknown unit 'MX'"),
     ],
