@@ -23,9 +23,9 @@ JUDGED = 4
 FADED = 0.6
 """A rate that fell to this share of what it was is that of something filling."""
 
-OUTLAST_CALLS, OUTLAST_PASSED = 1_500, 0.4
-"""Bounded caches of the usual sizes (functools 128, re 512, 1,024) are full after this many calls. Larger ones fill as
-this share of the time passes, which is cheap: only what looks like a leak waits for it."""
+OUTLAST_CALLS, OUTLAST_PASSED = 1_400, 0.4
+"""Bounded caches of the usual sizes (functools 128, re 512, 1,024) are full well before this many calls, which nine
+batches come to. Larger ones fill as this share of the time passes: only what looks like a leak waits for it."""
 
 OUTLAST_LARGE_CALLS = 10_000
 """Or after this many, where calls take no time: what they lose has to be walked by the collector, and to be held."""
