@@ -25,7 +25,7 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
     most_bytes = max((record.growth_bytes for record in records), default=0)
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
-    yield from footer(records, width=width, budget_bytes=budget_bytes)
+    yield from footer(records, budget_bytes=budget_bytes)
     yield from slack(records)
     yield from leaks(records)
 
@@ -42,15 +42,15 @@ def slack(records: Sequence[Record]) -> Iterator[str]:
         yield f"slack: up to {format_size(most_bytes)} of free heap could be taken again without showing as growth"
 
 
-def footer(records: Sequence[Record], *, width: int, budget_bytes: int | None) -> Iterator[str]:
+def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[str]:
     """The highest point of the run against the budget."""
     top = max(records, key=lambda record: record.peak_bytes, default=None)
     if top is None:
         return
-    start, end = f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of ", ""
+    line = f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}"
     if budget_bytes:
-        end = f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
-    yield start + shorten(top.nodeid, max(20, width - len(start) - len(end))) + end
+        line += f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
+    yield line
 
 
 def tree(peak_bytes: int, source: str) -> str:

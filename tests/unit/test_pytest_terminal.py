@@ -42,13 +42,6 @@ def test_a_leak_is_shown_even_when_others_are_heavier() -> None:
     assert lines[1].endswith("b (leaks)")
 
 
-def test_the_footer_is_no_wider_than_the_terminal() -> None:
-    records = [record("tests/" + "long_" * 60 + "end", 3)]
-    *_, line = section(records, width=90, top_count=0, budget_bytes=80 * MB)
-    assert len(line) == 90
-    assert "long_end, 16.2% of the budget of 80 MiB" in line
-
-
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_no_row_is_wider_than_the_terminal(width: int) -> None:
     breach = Breach(scope="test", budget_bytes=MB, peak_bytes=2 * MB, phase="call", source="marker", stopped=True)
