@@ -10,6 +10,8 @@ from typing import Any
 
 from amm_exporter.control.holders import SUMMED
 
+NEEDED = {"unix_seconds", "pid", "verdicts"}
+
 
 def written(directory: Path, starts: Mapping[int, float]) -> list[dict[str, Any]]:
     """That of these processes (pid to when it began): an older file is of another process that had the pid."""
@@ -17,16 +19,22 @@ def written(directory: Path, starts: Mapping[int, float]) -> list[dict[str, Any]
     for path in directory.glob("amm-evidence-*.json"):
         pid, _, unix_seconds = path.stem.removeprefix("amm-evidence-").partition("-")
         if pid.isdigit() and unix_seconds.isdigit() and int(unix_seconds) >= starts.get(int(pid), math.inf):
-            try:
-                found.append({**json.loads(path.read_text(encoding="utf-8")), "file": str(path)})
-            except (OSError, ValueError):  # gone meanwhile, or not ours
-                continue
-    return found
+            found.append((path, _read(path)))
+    return [{**evidence, "file": str(path)} for path, evidence in found if evidence.keys() >= NEEDED]
 
 
 def telling_most(evidence: Collection[dict[str, Any]]) -> dict[str, Any] | None:
     """The newest; but one that only saw a sum grow, its children's, comes after that of whoever grew."""
     return max(evidence, key=_weight, default=None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Empty for a file that is gone meanwhile, or none of ours."""
+    try:
+        evidence = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return evidence if isinstance(evidence, dict) else {}
 
 
 def _weight(evidence: dict[str, Any]) -> tuple[bool, float]:

@@ -28,7 +28,7 @@ def _growing(evidence: dict[str, Any]) -> str:
     if growth is None:
         return '<p class="muted">Where it grows is being measured: six readings, five seconds to ten minutes apart.</p>'
     origin = escape(growth["origin"] or "unknown")
-    return f"<p>In the {duration(growth['seconds'])} after that, what grew was {origin}.</p>"
+    return f"<p>Followed for {duration(growth['seconds'])} after that: what grew was {origin}.</p>"
 
 
 def _parts(evidence: dict[str, Any]) -> str:

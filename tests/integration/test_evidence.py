@@ -389,14 +389,15 @@ def test_a_process_without_a_private_directory_cannot_be_asked(
 
 
 def evidence_of(unix_seconds: int, *leaking: str) -> dict[str, Any]:
-    return {"unix_seconds": unix_seconds, "verdicts": {name: {"leaking": True} for name in leaking}}
+    return {"unix_seconds": unix_seconds, "pid": 10, "verdicts": {name: {"leaking": True} for name in leaking}}
 
 
 def test_evidence_of_siblings_is_found_but_not_that_of_who_had_the_pid_before(tmp_path: Path) -> None:
     for pid, unix_seconds in ((10, 500), (10, 900), (11, 800), (12, 990)):
         (tmp_path / f"amm-evidence-{pid}-{unix_seconds}.json").write_text(json.dumps(evidence_of(unix_seconds, "rss")))
     (tmp_path / "amm-evidence-notes.json").write_text("")
-    (tmp_path / "amm-evidence-10-950.json").write_text("{")
+    for number, text in enumerate(("{", "{}", "[]", "7")):
+        (tmp_path / f"amm-evidence-10-95{number}.json").write_text(text)
     found = written(tmp_path, {10: 400.0, 11: 700.0, 12: 995.0})
     assert sorted(one["unix_seconds"] for one in found) == [500, 800, 900]
     assert telling_most(found) == {**evidence_of(900, "rss"), "file": str(tmp_path / "amm-evidence-10-900.json")}

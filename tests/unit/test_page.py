@@ -152,7 +152,7 @@ def test_without_a_leak_there_is_no_evidence():
 def test_evidence_of_a_leak_is_readable_without_javascript():
     text = text_of(numbers(document(evidence={**EVIDENCE, "growth": GROWTH})))
     verdict = ["rss leaks", "grows by 2 MiB/h; what grows is small objects", "1970-01-01 00:16:30 UTC of process 7"]
-    growth = ["In the 30s after that, what grew was small Python objects", "shop.Order 7 MiB/h 87.9 KiB"]
+    growth = ["Followed for 30s after that: what grew was small Python objects", "shop.Order 7 MiB/h 87.9 KiB"]
     then = ["shop.Order 4,000 1.9 MiB", "[heap] 8.6 MiB", "pymalloc 38.1 MiB 976.6 KiB", "prices 321 500"]
     more = ["amm-evidence-7-990.json", "amm evidence --pid 7 --output evidence.json"]
     assert [said for said in verdict + growth + then + more if said not in text] == []
