@@ -82,13 +82,19 @@ class FamilyMember:
             self.publish(families)  # whoever may enter will bury what it says
             self.abandon()
             return
-        self.abandon()
-        with locked(self._directory, self._clock):
-            if not self._live_others():
-                remove(self._directory)
-                return
-            book = self._files.read_book()
-            self._fold(book, {self.name: Snapshot(unix_seconds=self._wall_clock(), families=tuple(families))})
+        try:
+            with locked(self._directory, self._clock):
+                self.abandon()  # not before: a scrape would take it for dead, and its snapshot would count beside this
+                self._bequeath(families)
+        finally:
+            self.abandon()  # also where the lock cannot be had
+
+    def _bequeath(self, families: list[Family]) -> None:
+        if self._live_others():
+            last = Snapshot(unix_seconds=self._wall_clock(), families=tuple(families))
+            self._fold(self._files.read_book(), {self.name: last})
+        else:
+            remove(self._directory)
 
     def abandon(self) -> None:
         """Close the descriptor alone: in a forked child it is a copy, and the parent goes on."""

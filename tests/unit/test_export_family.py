@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -243,6 +244,25 @@ def test_who_leaves_in_order_hands_over_what_it_counted(directory):
     serving, sibling = member(directory), member(directory)
     sibling.leave([counter("hits", 4)])
     assert shown(serving.gather([counter("hits", 1)]))["hits"] == {(): 5}
+    serving.leave([])
+
+
+def test_a_scrape_while_somebody_leaves_counts_nobody_twice(directory):
+    serving = member(directory)
+    due = []
+
+    def clock() -> float:  # asked just before the lock is taken
+        if due:
+            due.pop()()
+        return time.monotonic()
+
+    sibling = FamilyMember(directory, clock=clock)
+    sibling.join()
+    sibling.publish([counter("hits", 4)])
+    due.append(lambda: serving.gather([counter("hits", 1)]))
+    sibling.leave([counter("hits", 4)])
+    after = shown(serving.gather([counter("hits", 1)]))
+    assert (due, after["hits"], after["amm_group_exits"]) == ([], {(): 5}, {(): 1})
     serving.leave([])
 
 
