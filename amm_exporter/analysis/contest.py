@@ -24,13 +24,13 @@ from amm_exporter.analysis.shapes import (
 )
 from amm_exporter.analysis.trend import Trend
 
-BESIDE = 14.0
+BESIDE = 30.0
 """Odds (in n log) that a line beside a step or a season must bring on top of Schwarz's, being two stories at once."""
 BESIDE_SHARE = 0.3
 """What is left of the slope beside the other story."""
 
-HOPELESS = 4.0
-"""Odds this far below what is asked will not be made up by a season found beside the line."""
+HOPELESS = 12.0
+"""Odds this far below what is asked are made up neither by a season found beside the line nor by patience (`leaks`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from amm_exporter.analysis.normal import normal_quantile
 from amm_exporter.analysis.pyramid import Block, Pyramid
 from amm_exporter.analysis.trend import STILL_GROWING
 from amm_exporter.analysis.verdicts import LeakSettings, Verdict, exhaustion, undecided, verdict_of
-from amm_exporter.analysis.windows import LEAST_RISE, Demand, Finding, examine
+from amm_exporter.analysis.windows import LEAST_RISE, SHORTEST_SECONDS, Demand, Finding, examine
 
 __all__ = ["LeakDetector", "LeakSettings", "Verdict"]
 
@@ -48,6 +48,11 @@ RAISE, MOST, STEP_UP, STEP_DOWN = 4.0, 8.0, 3.0, 3.0
 TREND_LOOKS = 1.0
 """The trend's t must be this many times the normal quantile. The contest asks more of whatever passes."""
 
+PATIENCE, PATIENCE_ENDS, PATIENCE_LOOKS = 3.0, 24.0, 1.5
+"""What fills is the less likely still to fill the longer it has. Growth that lasted longer than `slow_after_seconds`
+gets odds for it, PATIENCE times the logarithm of how many times longer, up to so many times (three days of three
+hours), if its trend is certain by so many times the normal quantile: noise with a long memory is not."""
+
 OVERWHELMING = 15.0
 """A lead that needs no second look."""
 
@@ -71,8 +76,8 @@ class LeakDetector:
     """
 
     __slots__ = (
-        "_clock_shift", "_demands", "_finding", "_first_time", "_last_time", "_leaking", "_level", "_pyramid", "_seen",
-        "_sum", "_verdict", "settings",
+        "_clock_shift", "_demands", "_finding", "_first_time", "_last_time", "_leaking", "_level", "_pyramid",
+        "_quantile", "_seen", "_sum", "_verdict", "settings",
     )  # fmt: skip
 
     def __init__(self, settings: LeakSettings | None = None) -> None:
@@ -88,6 +93,7 @@ class LeakDetector:
         self._seen: list[Block] = []
         self._verdict: Verdict | None = None
         self._demands = _demands(self.settings)
+        self._quantile = normal_quantile(self.settings.confidence)
 
     def add(self, t_seconds: float, value_bytes: float) -> None:
         """One sample. Amortised a few microseconds; looks at the record each time it has grown by about a tenth."""
@@ -203,7 +209,14 @@ class LeakDetector:
         """By how much the odds exceed what is asked; -inf for a look that never came to a contest, or came too soon."""
         if finding.lead is None or self._is_slow(finding) or self._is_settling():
             return -math.inf
-        return finding.lead
+        return finding.lead + self._patience(finding)
+
+    def _patience(self, finding: Finding) -> float:
+        slow_after = self.settings.slow_after_seconds
+        lasted = self._last_time - finding.onset_seconds
+        if finding.fresh or lasted <= slow_after or finding.trend_t < PATIENCE_LOOKS * self._quantile:
+            return 0.0
+        return PATIENCE * math.log(min(lasted / max(slow_after, SHORTEST_SECONDS), PATIENCE_ENDS))
 
     def _is_slow(self, finding: Finding) -> bool:
         settings = self.settings

@@ -130,7 +130,7 @@ def _unit(vector: Sequence[float], beside: Sequence[Sequence[float]]) -> list[fl
     return [value / length for value in rest]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def basis(rho: float) -> Basis:
     """The shapes as seen through L(rho)."""
     ones = _unit(transformed([1.0] * POINTS, rho), []) if rho < 1.0 else [0.0] * POINTS
