@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from amm_exporter.units import format_size
+from amm_exporter.units import MIB, format_size
 
 _WIDTH, _HEIGHT = 1080, 260
 _LEFT, _BOTTOM, _TOP = 76, 24, 14
@@ -91,11 +92,11 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
         return _HEIGHT - _BOTTOM - size_bytes / top * (_HEIGHT - _BOTTOM - _TOP)
 
     parts = []
-    for step, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
-        size, at = top * step / 4, end * step / 4
+    for size in ticks(top, MIB):
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y(size):.1f}" y2="{y(size):.1f}" stroke="var(--line)"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y(size) + 4:.1f}" text-anchor="end">{format_size(size)}</text>')
-        parts.append(f'<text x="{x(at):.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{at:.3g} s</text>')
+    for at in ticks(end, 1.0):
+        parts.append(f'<text x="{x(at):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{at:.6g} s</text>')
     for test in tests:
         left, right = x(test["start_seconds"]), x(test["start_seconds"] + test["seconds"])
         color = "var(--bad)" if _note(test) else "var(--fill)"
@@ -117,6 +118,13 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
     drawing = "".join(parts)
     label = "Memory of the process tree over time"
     return f'<h2>{label}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{drawing}</svg>'
+
+
+def ticks(most: float, unit: float) -> list[float]:
+    """From 0 up to `most` in steps of 1, 2 or 5 times a power of ten of the unit, six at most."""
+    power = 10.0 ** math.floor(math.log10(most / unit / 5)) * unit
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= most / 5)
+    return [step * count for count in range(int(most / step + 1e-9) + 1)]
 
 
 def _facts(document: Mapping[str, Any]) -> str:

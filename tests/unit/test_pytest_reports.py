@@ -15,7 +15,7 @@ from pytest_amm import suggest
 from pytest_amm.annotations import annotation, folder_in
 from pytest_amm.breach import Breach
 from pytest_amm.jsonfile import SCHEMA, JsonReport, ReportError, load, summary
-from pytest_amm.page import page
+from pytest_amm.page import page, ticks
 from pytest_amm.records import Phase, Record, to_data
 
 MB = 1 << 20
@@ -162,6 +162,19 @@ def test_the_page_tells_leaks_of_tests_and_across_them() -> None:
     assert text.count("t.py::leaky: leaks") == 1
     assert "t.py::fine: leaks" not in text
     assert text.count("gw1 leaks 200 KiB a test across 60 tests") == 1
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (210, [0, 50, 100, 150, 200]),
+        (38, [0, 10, 20, 30]),
+        (1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.003, [0, 1e-3, 2e-3, 3e-3]),
+    ],
+)
+def test_the_axes_have_round_figures(most: float, expected: list[float]) -> None:
+    assert ticks(most * MB, MB) == pytest.approx([each * MB for each in expected])
 
 
 def test_the_page_of_an_empty_run() -> None:
