@@ -42,17 +42,18 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "pytest_amm budgets, watchdog armed": (*AMM, *BUDGETS),
     PEER: ("-p", "memray", "--memray"),
 }
+SUITE_TESTS = 60
 SUITES = {
     "allocating Python": """
         import pytest
-        @pytest.mark.parametrize("number", range(60))
+        @pytest.mark.parametrize("number", range(SUITE_TESTS))
         def test_it(number):
             rows = [{"key": each, "text": str(each)} for each in range(60_000)]
             assert sum(len(row["text"]) for row in rows) > 0
     """,
     "numpy": """
         import numpy, pytest
-        @pytest.mark.parametrize("number", range(60))
+        @pytest.mark.parametrize("number", range(SUITE_TESTS))
         def test_it(number):
             base = numpy.arange(250_000, dtype=float)
             for _ in range(20):
@@ -162,10 +163,10 @@ def suites(directory: Path, arguments: argparse.Namespace) -> None:
     found = {}
     for number, (title, text) in enumerate(SUITES.items()):
         file = directory / f"test_{number}.py"
-        file.write_text(textwrap.dedent(text))
+        file.write_text(f"SUITE_TESTS = {SUITE_TESTS}\n{textwrap.dedent(text)}")
         found[title] = in_turns(lambda name, file=file: cost(file, VARIANTS[name]), installed(), arguments.rounds)
-    plain = [min(run.tests_seconds for run in runs[PLAIN]) for runs in found.values()]
-    print(row(PLAIN, [f"{seconds:.2f} s" for seconds in plain]))
+    plain = [min(run.tests_seconds for run in runs[PLAIN]) / SUITE_TESTS for runs in found.values()]
+    print(row(PLAIN, [f"{seconds * 1e3:.1f} ms a test" for seconds in plain]))
     for name in compared():
         shares = [share_of_plain(runs, name, lambda each: each.tests_seconds) for runs in found.values()]
         print(row(name, [share.show(".1%") for share in shares]))
