@@ -9,15 +9,16 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from statistics import median
 
+from benchmarks.leaks.draw import Draw, WideDraw
 from benchmarks.leaks.generate import family_names, series
 from benchmarks.leaks.rivals import RIVALS
 from benchmarks.leaks.score import OURS, Outcome, by_detector, by_rule, figures, outcome, share
 
 
-def judged(family: str, per_family: int, seed: str, names: Sequence[str]) -> dict[str, list[Outcome]]:
+def judged(family: str, per_family: int, seed: str, names: Sequence[str], draw: type[Draw]) -> dict[str, list[Outcome]]:
     """All outcomes on one family, by detector."""
     out: dict[str, list[Outcome]] = {name: [] for name in names}
-    for one in series(per_family, seed, frozenset({family})):
+    for one in series(per_family, seed, frozenset({family}), draw):
         for name in names:
             out[name].append(outcome(by_detector if name == OURS else by_rule(name), one))
     return out
@@ -58,15 +59,19 @@ def main() -> None:
     parser.add_argument("--seed", default="held-out", help="name of the seed set")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only-ours", action="store_true", help="leave the other detectors out")
+    parser.add_argument("--wide", action="store_true", help="noise to 2 %% of the level, leaks from 5 %% of it")
     options = parser.parse_args()
+    draw = WideDraw if options.wide else Draw
     names = [OURS] if options.only_ours else [OURS, *RIVALS]
     families = family_names()
     results: dict[str, list[Outcome]] = {name: [] for name in names}
     with ProcessPoolExecutor(options.jobs) as pool:
-        for part in pool.map(judged, families, repeat(options.series), repeat(options.seed), repeat(names)):
+        settings = (repeat(options.series), repeat(options.seed), repeat(names), repeat(draw))
+        for part in pool.map(judged, families, *settings):
             for name, outcomes in part.items():
                 results[name].extend(outcomes)
-    print(f"{len(families)} families, {options.series} series each, seed set {options.seed!r}.\n")
+    wide = ", wide draws" if options.wide else ""
+    print(f"{len(families)} families, {options.series} series each, seed set {options.seed!r}{wide}.\n")
     print(overview(results))
     exact = [one.exact_delay for one in results[OURS] if one.exact_delay is not None]
     print(f"\nAsked at every sample, {OURS} raises its verdict after a median of {median(exact):.1%} of the series.\n")

@@ -26,6 +26,9 @@ class Series:
 class Draw(random.Random):
     """A seeded source with the distributions the families share."""
 
+    most_noise, least_growth = 0.01, 0.08
+    """Shares of the level."""
+
     def log_uniform(self, low: float, high: float) -> float:
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
@@ -53,16 +56,22 @@ class Draw(random.Random):
         return self.log_uniform(40.0, 1000.0)
 
     def noise(self, count: int, base: float) -> list[float]:
-        """White or mildly autocorrelated noise of 0.1 to 1 % of the level."""
-        deviation = base * self.log_uniform(0.001, 0.01)
+        """White or mildly autocorrelated noise of 0.1 % of the level to `most_noise`."""
+        deviation = base * self.log_uniform(0.001, self.most_noise)
         if self.random() < 0.5:
             return self.white(count, deviation)
         return self.autocorrelated(count, deviation, self.uniform(0.2, 0.85))
 
     def growth(self, base: float, noise: Sequence[float]) -> float:
-        """How much a leak gains over the series: 8 to 150 % of the level, and not lost in the noise."""
+        """How much a leak gains over the series: up to 150 % of the level, and not lost in the noise."""
         deviation = math.sqrt(sum(value * value for value in noise) / len(noise))
-        return max(base * self.log_uniform(0.08, 1.5), deviation * self.uniform(5.0, 10.0), 3.0)
+        return max(base * self.log_uniform(self.least_growth, 1.5), deviation * self.uniform(5.0, 10.0), 3.0)
+
+
+class WideDraw(Draw):
+    """More noise and smaller leaks."""
+
+    most_noise, least_growth = 0.02, 0.05
 
 
 def add(*parts: Sequence[float]) -> list[float]:

@@ -30,20 +30,24 @@ def culprit(make: Callable[[Draw, int], Leak], rng: Draw, count: int) -> Series:
     )
 
 
-def series(per_family: int, seed: str, families: frozenset[str] | None = None) -> Iterator[Series]:
+def series(
+    per_family: int, seed: str, families: frozenset[str] | None = None, draw: type[Draw] = Draw
+) -> Iterator[Series]:
     """`per_family` series of each family, of 300 to 1,200 samples."""
     for make in INNOCENTS:
-        for rng, count in _sources(make.__name__, per_family, seed, families):
+        for rng, count in _sources(make.__name__, per_family, seed, families, draw):
             yield innocent(make, rng, count)
     for leak in CULPRITS:
-        for rng, count in _sources(leak.__name__, per_family, seed, families):
+        for rng, count in _sources(leak.__name__, per_family, seed, families, draw):
             yield culprit(leak, rng, count)
 
 
-def _sources(name: str, per_family: int, seed: str, families: frozenset[str] | None) -> Iterator[tuple[Draw, int]]:
+def _sources(
+    name: str, per_family: int, seed: str, families: frozenset[str] | None, draw: type[Draw]
+) -> Iterator[tuple[Draw, int]]:
     if families is None or name in families:
         for index in range(per_family):
-            rng = Draw(f"{seed}/{name}/{index}")
+            rng = draw(f"{seed}/{name}/{index}")
             yield rng, int(rng.log_uniform(300, 1200))
 
 

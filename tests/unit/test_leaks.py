@@ -179,9 +179,9 @@ def test_window_forgets_what_is_older() -> None:
 
 
 def test_a_hundred_kilobytes_an_hour_under_five_percent_noise_are_found_within_a_day() -> None:
-    """Of 24 other seeds 22 are found: the noise of one day in twelve hides the leak for longer."""
+    """Other levels, intervals and noise: `python -m benchmarks.leaks.slow`."""
     found = []
-    for seed in range(5, 11):
+    for seed in (3, 5, 6, 23):  # of 0 to 23, the two that were hardest to find and two others
         rng, detector, leaking = random.Random(seed), LeakDetector(), False
         for i in range(8640):
             time = 10.0 * i
@@ -190,7 +190,7 @@ def test_a_hundred_kilobytes_an_hour_under_five_percent_noise_are_found_within_a
         found.append(leaking)
         if leaking and detector.leaking:
             assert detector.verdict().slope == pytest.approx(100 * 1024 / HOUR, rel=0.4)
-    assert sum(found) >= 5, found
+    assert all(found), found
 
 
 def test_the_same_without_the_leak_is_quiet_for_a_month() -> None:
@@ -200,6 +200,17 @@ def test_the_same_without_the_leak_is_quiet_for_a_month() -> None:
         detector.add(60.0 * i, 100 * MIB + rng.gauss(0, 5 * MIB))
         if i % 60 == 0:
             assert not detector.verdict().leaking, i
+
+
+def test_patience_ends_with_a_trend_that_may_be_noise() -> None:
+    """Noise that forgets within half an hour rises for hours on end, some time in a month."""
+    for seed in (3, 10):  # flagged where patience asks no more of the trend than usual
+        rng, detector, noise, flags = random.Random(seed), LeakDetector(), 0.0, 0
+        for i in range(30 * 1440):
+            noise = 0.95 * noise + rng.gauss(0, 5 * MIB * math.sqrt(1 - 0.95**2))
+            detector.add(60.0 * i, 100 * MIB + noise)
+            flags += detector.leaking
+        assert not flags, seed
 
 
 def test_a_leak_in_a_month_old_process_is_found_within_hours() -> None:
