@@ -34,9 +34,6 @@ class Pursuit:
         started: float,
         used_bytes: int,
         rungs: int = 0,
-        stepped: float = 0.0,
-        used_at_step_bytes: int = 0,
-        grew_until: float = 0.0,
     ) -> None:
         self.generation = generation
         self.scope = scope
@@ -44,9 +41,8 @@ class Pursuit:
         self.started = started
         self.used_bytes = used_bytes
         self.rungs = rungs
-        self.stepped = stepped
-        self.used_at_step_bytes = used_at_step_bytes
-        self.grew_until = grew_until
+        self.stepped = self.grew_until = started
+        self.used_at_step_bytes = used_bytes
 
     def see(self, now: float, used_bytes: int) -> bool:
         """Whether memory went on growing, by more than what a page or two of bookkeeping takes."""

@@ -129,9 +129,7 @@ class Watchdog:
             key=lambda each: each.growth_bytes,
             default=None,
         )
-        if worst is not slot:
-            return None
-        if not self._stops:
+        if worst is not slot or not self._stops:
             return None
         if self._budget_bytes and self._tree_bytes > self._budget_bytes:
             return self._pursuit(slot, "session", self._budget_bytes, self._tree_bytes, now)
@@ -141,14 +139,7 @@ class Watchdog:
 
     def _pursuit(self, slot: Slot, scope: str, budget_bytes: int, used_bytes: int, now: float) -> Pursuit:
         return Pursuit(
-            generation=slot.owner.generation,
-            scope=scope,
-            budget_bytes=budget_bytes,
-            started=now,
-            grew_until=now,
-            used_bytes=used_bytes,
-            stepped=now,
-            used_at_step_bytes=used_bytes,
+            generation=slot.owner.generation, scope=scope, budget_bytes=budget_bytes, started=now, used_bytes=used_bytes
         )
 
     def _endangers(self, slot: Slot) -> bool:

@@ -17,8 +17,6 @@ def pursuit(rungs: int = 0, scope: str = "session") -> Pursuit:
         started=10.0,
         used_bytes=101 * MB,
         rungs=rungs,
-        stepped=10.0,
-        used_at_step_bytes=101 * MB,
     )
 
 
