@@ -19,7 +19,7 @@ print(os.getpid() in tree.members)
 
 
 def test_who_looks_is_no_part_of_it() -> None:
-    """For a moment the watchdog still is below the run. What is left of a killed run is killed: not itself, half-way."""
+    """For a moment the watchdog is below the run still. What a killed run leaves is killed: not itself, half-way."""
     result = subprocess.run([sys.executable, "-c", LOOKS], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
