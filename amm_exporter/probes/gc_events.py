@@ -21,7 +21,8 @@ from amm_exporter.probes.procfs import PROC
 
 GENERATIONS = 3
 QUEUE_LENGTH = 4096
-"""Pauses kept between two drains. Young collections may come by the thousand a second: the oldest make room."""
+"""Pauses of a generation kept between two drains. Young collections may come by the thousand a second: the oldest make
+room, and push out no full collection, which takes as long as thousands of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,9 @@ class GcProbe:
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter, proc: Path = PROC) -> None:
         self._clock = clock
         self._process = ProcessProbe(proc=proc)
-        self._pauses: deque[tuple[int, float, int, int]] = deque(maxlen=QUEUE_LENGTH)
+        self._pauses: tuple[deque[tuple[float, int, int]], ...] = tuple(
+            deque(maxlen=QUEUE_LENGTH) for _ in range(GENERATIONS)
+        )
         self._began = 0.0
         self._rss_before: int | None = None
         self._max_seconds = [0.0] * GENERATIONS
@@ -84,22 +87,23 @@ class GcProbe:
         self._process.close()
 
     def drain(self) -> list[GcPause]:
-        """The pauses since the last call, oldest first; at most QUEUE_LENGTH, the rest is in `dropped_count`."""
+        """The pauses since the last call, by generation, oldest first; what was too many is in `dropped_count`."""
         if self._pid != os.getpid():
             self._forget_parent()
         taken = []
-        for _ in range(len(self._pauses)):  # bounded: collections that this very loop sets off wait for the next call
-            generation, seconds, collected, uncollectable = self._pauses.popleft()
-            taken.append(
-                GcPause(generation=generation, seconds=seconds, collected=collected, uncollectable=uncollectable)
-            )
+        for generation, pauses in enumerate(self._pauses):
+            for _ in range(len(pauses)):  # bounded: collections that this very loop sets off wait for the next call
+                seconds, collected, uncollectable = pauses.popleft()
+                taken.append(
+                    GcPause(generation=generation, seconds=seconds, collected=collected, uncollectable=uncollectable)
+                )
         self._drained_count += len(taken)
         return taken
 
     @property
     def dropped_count(self) -> int:
         """Pauses that were never drained because newer ones took their place."""
-        return max(0, self._recorded_count - self._drained_count - len(self._pauses))
+        return max(0, self._recorded_count - self._drained_count - sum(map(len, self._pauses)))
 
     def counts(self) -> tuple[GcCounts, ...]:
         """Youngest generation first."""
@@ -129,7 +133,7 @@ class GcProbe:
             return  # started in the middle of a collection
         if self._pid != os.getpid():
             self._forget_parent()
-        self._pauses.append((generation, seconds, info["collected"], info["uncollectable"]))
+        self._pauses[generation].append((seconds, info["collected"], info["uncollectable"]))
         self._recorded_count += 1
         if seconds > self._max_seconds[generation]:
             self._max_seconds[generation] = seconds
@@ -149,7 +153,8 @@ class GcProbe:
 
     def _forget_parent(self) -> None:
         """In a forked child: what the parent recorded is the parent's."""
-        self._pauses.clear()
+        for pauses in self._pauses:
+            pauses.clear()
         self._max_seconds = [0.0] * GENERATIONS
         self._recorded_count = self._drained_count = 0
         self.freed_bytes = self.floor_bytes = self.full_count = 0

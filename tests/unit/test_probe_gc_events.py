@@ -41,7 +41,7 @@ def make_cycles(count: int) -> None:
 def test_each_collection_is_one_pause_with_its_generation(probe: GcProbe) -> None:
     for generation in (0, 1, 2, 0):
         gc.collect(generation)
-    assert [pause.generation for pause in probe.drain()] == [0, 1, 2, 0]
+    assert [pause.generation for pause in probe.drain()] == [0, 0, 1, 2]
 
 
 def test_a_drained_pause_is_not_told_again(probe: GcProbe) -> None:
@@ -103,6 +103,13 @@ def test_the_queue_is_bounded_and_the_overflow_counted(probe: GcProbe, collectio
     assert probe.dropped_count == dropped
     assert len(probe.drain()) == min(collections, QUEUE_LENGTH)
     assert probe.dropped_count == dropped
+
+
+def test_young_collections_push_out_no_full_one(probe: GcProbe) -> None:
+    gc.collect(2)
+    for _ in range(QUEUE_LENGTH + 1):
+        gc.collect(0)
+    assert [pause.generation for pause in probe.drain()].count(2) == 1
 
 
 def test_counts_are_those_of_the_interpreter_since_it_started() -> None:
