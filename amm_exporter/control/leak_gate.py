@@ -75,7 +75,7 @@ def leak_per_call(
     `collect`: run the garbage collector before each reading. None does so while it is enabled: cyclic garbage that
     waits is no leak; with the collector switched off it is one. What `fn` raises is raised here.
 
-    `most_gained_bytes`: from this growth on no batch gets larger, and the calls made so far have to do.
+    `most_gained_bytes`: from this growth on batches get smaller, and a decision is made as if the time were up.
     """
     gate = _Gate(fn, collect=gc.isenabled() if collect is None else collect, clock=clock)
     rules = PerCallRules(max_per_call_bytes=max_per_call_bytes, confidence=confidence)
@@ -124,7 +124,7 @@ class _Gate:
             now = self._read()
             self.batches.append(Batch(calls=made, gained={name: now[name] - held[name] for name in now}))
             enough = any(now[name] - first[name] > most_gained_bytes for name in now)
-            held, size = now, made if enough else next_batch(made)
+            held, size = now, max(1, made // 2) if enough else next_batch(made)
             spent_ratio = 1.0 if enough else (self._clock() - started) / limit_seconds
             passed_ratio = (self._wall() - began) / limit_seconds
             decision, rate = decide(self.batches, rules, spent_ratio, passed_ratio)

@@ -36,7 +36,7 @@ def test_a_leak_is_told_as_one_within_the_budget_of_its_test(pytester: pytest.Py
         test_it="""
         import pytest
         kept = []
-        pytestmark = pytest.mark.amm_budget("40MB")
+        pytestmark = pytest.mark.amm_budget("64MB")
 
         @pytest.mark.amm_leak
         def test_marker(): kept.append(bytearray(5000))
