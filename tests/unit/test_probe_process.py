@@ -173,6 +173,39 @@ def test_new_children_are_looked_for_as_often_as_asked_and_known_ones_always_rea
     assert [member.pid for member in probe.read().processes] == [10, 12]
 
 
+def test_the_sum_alone_is_that_of_the_members_found_last_and_an_error_when_one_has_gone(tmp_path: Path) -> None:
+    proc = make_tree(tmp_path, {"10": process(10, 1, rss_pages=3), "11": process(11, 10, rss_pages=4)})
+    probe = TreeProbe(10, proc=proc)
+    probe.read()
+    make_tree(proc, {"11": process(11, 10, rss_pages=5)})
+    assert probe.rss_bytes() == 8 * PAGE_BYTES
+    probe.close()
+    assert probe.rss_bytes() == 3 * PAGE_BYTES
+    probe.read()
+    (proc / "11/statm").write_text("")
+    with pytest.raises(ProbeError):
+        probe.rss_bytes()
+
+
+ASKS = """
+import os, subprocess
+from amm_exporter.probes.descendants import Descendants, has_no_children
+family = Descendants(os.getpid())
+print(has_no_children(), len(family.pids()))
+child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+print(has_no_children(), family.pids() == {child.pid})
+child.stdin.close()
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+print(has_no_children())
+print(child.wait(), has_no_children(), len(family.pids()))
+"""
+
+
+def test_asking_for_children_leaves_one_that_ended_to_whoever_waits_for_it() -> None:
+    out = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == ["True 0", "False True", "False", "0 True 0"]
+
+
 def beside_a_stranger(tmp_path: Path, me: int) -> tuple[Path, TreeProbe]:
     """A /proc with this process and one of somebody else's, and the probe that looks at it."""
     tree = {str(me): process(me), "5": process(5, 1), "loadavg": "0.1 0.1 0.1 1/90 700\n"}
@@ -215,6 +248,7 @@ def test_a_large_tree_is_read_whole_and_holds_a_bounded_number_of_descriptors(tm
     before = open_fds()
     for _ in range(3):
         assert len(probe.read().processes) == 1 + count
+        assert probe.rss_bytes() == probe.read().rss_bytes
     assert open_fds() <= before + MOST_KEPT_FILES + 2
     probe.close()
     assert open_fds() == before
