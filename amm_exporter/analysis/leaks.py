@@ -207,7 +207,7 @@ class LeakDetector:
 
     def _lead(self, finding: Finding) -> float:
         """By how much the odds exceed what is asked; -inf for a look that never came to a contest, or came too soon."""
-        if finding.lead is None or self._is_slow(finding) or self._is_settling():
+        if finding.lead is None or self._is_slow(finding) or self._is_settling(finding):
             return -math.inf
         return finding.lead + self._patience(finding)
 
@@ -223,8 +223,9 @@ class LeakDetector:
         lasted = self._last_time - finding.onset_seconds
         return finding.slope < settings.min_slope and lasted < settings.slow_after_seconds
 
-    def _is_settling(self) -> bool:
-        return self._last_time - self._first_time < self.settings.settle_seconds
+    def _is_settling(self, finding: Finding) -> bool:
+        """A program loads when it starts, and later too: a tooth of a saw takes seconds."""
+        return self._last_time - max(self._first_time, finding.onset_seconds) < self.settings.settle_seconds
 
     def _turn(self, lead: float, finding: Finding | None) -> None:
         self._sum = min(MOST, max(0.0, self._sum + lead))

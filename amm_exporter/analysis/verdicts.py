@@ -28,8 +28,8 @@ class LeakSettings:
         confidence: of the verdict and of the bounds on the slope.
         min_slope: bytes per second. Slower growth is not called a leak until it has lasted `slow_after_seconds`.
         slow_after_seconds: inf ignores growth below `min_slope` for ever.
-        settle_seconds: nothing is called a leak in the first seconds of the record: programs load what they will keep
-            when they start.
+        settle_seconds: nothing is called a leak that has not lasted so long: programs load what they will keep when
+            they start, and fill buffers later.
         min_growth_bytes: what the growth must have added up to.
         min_growth_ratio: the same as a share of the level.
     """

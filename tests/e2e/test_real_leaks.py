@@ -26,6 +26,7 @@ AT_ONCE = 4
 
 GUILTY_LOOKING = (
     "bounded_cache", "lazy_imports", "thread_pool", "fragmentation", "saw_tooth", "cyclic_garbage", "allocation_storm",
+    "text_in_copies", "backlog", "page_cache",
 )  # fmt: skip
 GUILTY_PACE = 50.0
 

@@ -156,6 +156,14 @@ def test_growth_since_the_start_waits_for_the_settling_time() -> None:
     assert fed(quick, LeakSettings(settle_seconds=5.0)).verdict().leaking
 
 
+def test_growth_after_a_calm_stretch_waits_for_the_settling_time_too() -> None:
+    def calm_then_growing(seconds: float) -> list[tuple[float, float]]:
+        return [(0.1 * i, BASE + 0.5 * MIB * max(0, i - 300)) for i in range(300 + int(10 * seconds))]
+
+    assert not fed(calm_then_growing(20.0)).verdict().leaking
+    assert fed(calm_then_growing(40.0)).verdict().leaking
+
+
 def test_growth_below_the_smallest_slope_is_a_leak_only_when_it_has_lasted() -> None:
     slow = [(10.0 * i, 100 * MIB + 0.9 * MIB * i / 360) for i in range(360 * 8)]  # 0.9 MiB/h for 8 h
     assert fed(slow).verdict().leaking
