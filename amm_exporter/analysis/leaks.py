@@ -48,7 +48,7 @@ RAISE, MOST, STEP_UP, STEP_DOWN = 4.0, 8.0, 3.0, 3.0
 TREND_LOOKS = 1.0
 """The trend's t must be this many times the normal quantile. The contest asks more of whatever passes."""
 
-PATIENCE, PATIENCE_ENDS, PATIENCE_LOOKS = 3.0, 24.0, 1.5
+PATIENCE, PATIENCE_ENDS, PATIENCE_LOOKS = 3.0, 24.0, 2.0
 """What fills is the less likely still to fill the longer it has. Growth that lasted longer than `slow_after_seconds`
 gets odds for it, PATIENCE times the logarithm of how many times longer, up to so many times (three days of three
 hours), if its trend is certain by so many times the normal quantile: noise with a long memory is not."""
