@@ -35,6 +35,10 @@ WAIT_SAMPLES, WAIT_ODDS = 48, 150.0
 """Programs fill what they will keep when they start, at first in a straight line: of shorter records are asked odds
 that only a leak without noise brings."""
 
+QUICK_SECONDS = 1.25
+"""Samples no further apart than this have seen the start of a program once `settle_seconds` are over, however few they
+are."""
+
 YOUNG_SAMPLES, YOUNG_PACE, YOUNG_DOWN = 256, 0.75, 4.0
 """Up to here the last third must keep this share of the pace to raise a verdict, and two bad looks withdraw it: what
 fills is about to end."""
@@ -54,7 +58,7 @@ gets odds for it, PATIENCE times the logarithm of how many times longer, up to s
 hours), if its trend is certain by so many times the normal quantile: noise with a long memory is not."""
 
 OVERWHELMING = 15.0
-"""A lead that needs no second look."""
+"""A lead that needs no second look, unless the record is young."""
 
 RESTART_SHARE, RESTART_SAMPLES = 0.5, 112
 """After a restart the new life must have grown by this share of the old, over so many samples, to be judged by itself.
@@ -161,12 +165,13 @@ class LeakDetector:
             self._seen = life
             self._turn(lead, UNSEEN)
             return
+        at_once = RAISE if self._pyramid.count >= YOUNG_SAMPLES else STEP_UP
         best = first = None
         for blocks, older, samples in self._stretches(life):
             finding = examine(blocks, older, self._demand(samples))
             first = first or finding
             found = self._lead(finding)
-            lead = max(lead, min(found, STEP_UP) if found < OVERWHELMING else RAISE)
+            lead = max(lead, min(found, STEP_UP) if found < OVERWHELMING else at_once)
             if found >= 0.0:
                 best = finding
                 break
@@ -185,7 +190,8 @@ class LeakDetector:
             return self._demands["grown"]
         if self._leaking:
             return self._demands["held"]
-        return self._demands["young" if samples >= WAIT_SAMPLES else "new"]
+        seen_enough = samples >= WAIT_SAMPLES or self._last_time - self._first_time <= QUICK_SECONDS * samples
+        return self._demands["young" if seen_enough else "new"]
 
     def _glance(self) -> None:
         """Between the looks of a long life: has something new begun in the last few blocks?"""

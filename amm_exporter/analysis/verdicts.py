@@ -38,7 +38,7 @@ class LeakSettings:
     confidence: float = 0.99
     min_slope: float = MIB / 3600
     slow_after_seconds: float = 3 * 3600.0
-    settle_seconds: float = 25.0
+    settle_seconds: float = 30.0
     min_growth_bytes: float = float(MIB)
     min_growth_ratio: float = 0.01
 
