@@ -47,7 +47,8 @@ def _upwards(wanted: str) -> list[object]:
     found = objgraph.by_type(wanted.rpartition(".")[2]) or objgraph.by_type(wanted)
     if not found:
         return []
-    links: list[object] = objgraph.find_backref_chain(found[-1], objgraph.is_proper_module, max_depth=MAX_DEPTH)
+    modules = {id(module) for module in _modules()}
+    links: list[object] = objgraph.find_backref_chain(found[-1], lambda link: id(link) in modules, max_depth=MAX_DEPTH)
     return links
 
 
@@ -103,17 +104,19 @@ def _heaviest(links: list[tuple[object, int]], looks: list[tuple[int, float, obj
     return [*path, looks[place][2]] if looks[place][0] else path
 
 
-def _parts(holder: object) -> tuple[list[object], int]:
+def _parts(holder: Any) -> tuple[list[object], int]:
     """What it refers to, and how much that is in all. Of a container only the first: all would stop the program.
 
-    By the methods of the built-in kinds: what a subclass of the program's makes of them is not to be run here.
+    By the methods of the built-in kinds, and by its type, which isinstance would ask the object for: what a subclass or
+    a proxy of the program's makes of them is not to be run here.
     """
+    held = type(holder)
     try:
-        if isinstance(holder, dict):
+        if issubclass(held, dict):
             halves = (islice(dict.values(holder), MOST_PARTS), islice(dict.keys(holder), MOST_PARTS))
             return list(chain(*halves)), 2 * dict.__len__(holder)
         for kind in CONTAINERS:
-            if isinstance(holder, kind):
+            if issubclass(held, kind):
                 return list(islice(kind.__iter__(holder), MOST_PARTS)), kind.__len__(holder)
     except RuntimeError:  # another thread has just changed it
         return [], 0

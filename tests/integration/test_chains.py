@@ -40,6 +40,14 @@ class Hostile(list):  # type: ignore[type-arg]
         pytest.fail("__eq__ was called")
 
 
+class Lazy:
+    """Ends the test if it is asked for its class, as isinstance does."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        pytest.fail("__class__ was asked for")
+
+
 KEPT: list[object] = []
 ORDER = f"{__name__}.Order"
 
@@ -113,6 +121,17 @@ def test_a_chain_of_the_type_itself_is_followed_to_its_first() -> None:
 def test_nothing_of_the_programs_own_is_called() -> None:
     KEPT.append(Hostile([Order()]))
     assert chain_to(ORDER, **LARGE) == [HERE, "dict", "list", "Hostile", "Order"]
+    KEPT.clear()
+
+
+@pytest.mark.parametrize("heap", [SMALL, LARGE], ids=["upwards", "downwards"])
+def test_a_proxy_is_not_asked_what_it_stands_for(heap: dict[str, int]) -> None:
+    """As the settings of Django, which would be set up."""
+    lazy = Lazy()
+    lazy.order = Order()  # type: ignore[attr-defined]
+    KEPT.append(lazy)
+    found = chain_to(ORDER, **heap)
+    assert (found[:4], found[-1]) == ([HERE, "dict", "list", "Lazy"], "Order")
     KEPT.clear()
 
 
