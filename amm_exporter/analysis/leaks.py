@@ -35,11 +35,10 @@ WAIT_SAMPLES, WAIT_ODDS = 48, 150.0
 """Programs fill what they will keep when they start, at first in a straight line: of shorter records are asked odds
 that only a leak without noise brings."""
 
-QUICK_SECONDS = 1.25
-"""Samples no further apart than this have seen the start of a program once `settle_seconds` are over, however few they
-are."""
+QUICK_SECONDS, QUICK_SAMPLES = 1.25, 40
+"""Where samples are no further apart than this, `settle_seconds` have let a start pass, and fewer of them will do."""
 
-YOUNG_SAMPLES, YOUNG_PACE, YOUNG_DOWN = 256, 0.75, 4.0
+YOUNG_SAMPLES, YOUNG_PACE, YOUNG_DOWN = 256, 0.8, 4.0
 """Up to here the last third must keep this share of the pace to raise a verdict, and two bad looks withdraw it: what
 fills is about to end."""
 
@@ -190,8 +189,8 @@ class LeakDetector:
             return self._demands["grown"]
         if self._leaking:
             return self._demands["held"]
-        seen_enough = samples >= WAIT_SAMPLES or self._last_time - self._first_time <= QUICK_SECONDS * samples
-        return self._demands["young" if seen_enough else "new"]
+        quick = self._last_time - self._first_time <= QUICK_SECONDS * samples
+        return self._demands["young" if samples >= (QUICK_SAMPLES if quick else WAIT_SAMPLES) else "new"]
 
     def _glance(self) -> None:
         """Between the looks of a long life: has something new begun in the last few blocks?"""

@@ -11,7 +11,7 @@ from amm_exporter.analysis.leaks import LeakDetector
 from benchmarks.leaks.draw import MIB, Draw
 
 SEEDS, DAY, LEAK = 24, 86400, 100 * 1024 / 3600
-LEVELS, PAUSES, CORRELATIONS = (50, 100, 200), (10, 60), (0.0, 0.5)
+LEVELS, PAUSES, CORRELATIONS = (50, 100, 200), (1, 10, 60), (0.0, 0.5)
 MONTH_PAUSE = 60
 
 
