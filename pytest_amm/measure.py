@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pytest_amm.benchmarked import Benchmarks
     from pytest_amm.board import Stop
     from pytest_amm.breach import Breach
-    from pytest_amm.records import Record
     from pytest_amm.watch import Watch, Watched
 
 RECORD_ATTRIBUTE = "amm_record"
@@ -150,7 +149,7 @@ class Measurer:
             self._current = None
             setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
             if self._junit:
-                from pytest_amm.records import unpack
+                from pytest_amm.records import junit_properties, unpack
 
                 report.user_properties += junit_properties(unpack(getattr(report, RECORD_ATTRIBUTE)))
         return report
@@ -285,20 +284,6 @@ def _with_children(start_bytes: int, peak_bytes: int, watched: Watched) -> tuple
     if watched.reaped_bytes > children_bytes:  # it had its peak and ended between two looks
         tree_bytes, children_bytes = max(tree_bytes, start_bytes + watched.reaped_bytes), watched.reaped_bytes
     return tree_bytes, children_bytes
-
-
-def junit_properties(record: Record) -> list[tuple[str, object]]:
-    """What stands as properties of the test case in a JUnit file."""
-    figures: list[tuple[str, object]] = [
-        ("amm_peak_bytes", record.peak_bytes),
-        ("amm_growth_bytes", record.growth_bytes),
-        ("amm_kept_bytes", record.kept_bytes),
-    ]
-    if record.breach:
-        from pytest_amm.failure import headline
-
-        figures.append(("amm_breach", headline(record.breach)))
-    return figures
 
 
 def packed_record_of(report: Any) -> tuple[Any, ...] | None:

@@ -218,3 +218,17 @@ def _breach(carried: Sequence[Any] | None) -> Breach | None:
     from pytest_amm.breach import Breach
 
     return Breach(**dict(carried))
+
+
+def junit_properties(record: Record) -> list[tuple[str, object]]:
+    """What stands as properties of the test case in a JUnit file."""
+    figures: list[tuple[str, object]] = [
+        ("amm_peak_bytes", record.peak_bytes),
+        ("amm_growth_bytes", record.growth_bytes),
+        ("amm_kept_bytes", record.kept_bytes),
+    ]
+    if record.breach:
+        from pytest_amm.failure import headline
+
+        figures.append(("amm_breach", headline(record.breach)))
+    return figures

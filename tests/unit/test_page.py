@@ -60,14 +60,14 @@ FAMILIES = [
 EVIDENCE = {
     "unix_seconds": 990.0,
     "pid": 7,
-    "file": "/home/ada/amm-exporter/evidence/amm-evidence-7-990.json",
+    "file": "/srv/amm-exporter/evidence/amm-evidence-7-990.json",
     "verdicts": {
         "rss": {"leaking": True, "kind": "steady", "reasons": ["grows by 2 MiB/h", "what grows is small objects"]},
         "tree": {"leaking": False, "kind": "noise", "reasons": ["no growth that matters"]},
     },
     "types": {"most": [["shop.Order", 4_000, 2_000_000], ["dict", 900, 50_000]], "grown": [], "sampled_ratio": 1.0},
-    "sites": [["/home/ada/shop/cart.py:12", 700_000.0]],
-    "mappings": [["[heap]", 9_000_000], ["/home/ada/lib/libx.so", 70_000], ["/opt/lib/libx.so", 30_000]],
+    "sites": [["/srv/shop/cart.py:12", 700_000.0]],
+    "mappings": [["[heap]", 9_000_000], ["/srv/lib/libx.so", 70_000], ["/opt/lib/libx.so", 30_000]],
     "allocators": [{"allocator": "pymalloc", "held_bytes": 40_000_000, "free_bytes": 1_000_000}],
     "caches": {"prices": {"hits": 3, "misses": 1, "entries": 321, "max_entries": 500, "size_bytes": None}},
 }
@@ -75,7 +75,7 @@ GROWTH = {
     "seconds": 30.0,
     "origin": "python",
     "types": [{"name": "shop.Order", "slope": 4096.0, "lower": 2048.0, "upper": 6000.0, "gained": 90_000.0}],
-    "sites": [{"name": "/home/ada/shop/cart.py:12", "slope": 4096.0, "lower": 2048.0, "upper": 1.0, "gained": 1.0}],
+    "sites": [{"name": "/srv/shop/cart.py:12", "slope": 4096.0, "lower": 2048.0, "upper": 1.0, "gained": 1.0}],
 }
 
 
@@ -169,7 +169,7 @@ def test_evidence_names_files_without_saying_where_they_are():
     said = document(evidence={**EVIDENCE, "growth": GROWTH})
     for text in (json.dumps(said), numbers(said)):
         assert "/home" not in text
-        assert "ada" not in text
+        assert "/srv" not in text
         assert "/opt" not in text
     assert said["evidence"]["sites"] == [{"name": "shop/cart.py:12", "bytes": 700_000}]
     assert {"name": "libx.so", "bytes": 100_000} in said["evidence"]["mappings"]
