@@ -66,21 +66,20 @@ One tooth of a saw among many never is."""
 FINEST_GLANCE = 3
 """Recent growth is looked for in stretches of 32 blocks of at least 2**3 samples."""
 
-
 UNSEEN = Finding(because="flat")
 """Stands for what a look at a flat record would find, until somebody asks for the verdict."""
 
 
 class LeakDetector:
-    """Feed it `add(t_seconds, value_bytes)`; ask `verdict()` whenever you like.
+    """Feed it `add(t_seconds, value_bytes)`; ask `verdict()` whenever you like, also from another thread.
 
     Times may be irregular, repeat or jump (a clock that is set back is taken to have stood still), values may be any
     finite numbers; what is not finite is ignored. State is O(log n), a sample costs O(1) on average.
     """
 
     __slots__ = (
-        "_clock_shift", "_demands", "_finding", "_first_time", "_last_time", "_leaking", "_level", "_pyramid",
-        "_quantile", "_seen", "_sum", "_verdict", "settings",
+        "_clock_shift", "_demands", "_finding", "_first_time", "_known", "_last_time", "_leaking", "_level",
+        "_pyramid", "_quantile", "_seen", "_shown", "_sum", "settings",
     )  # fmt: skip
 
     def __init__(self, settings: LeakSettings | None = None) -> None:
@@ -94,7 +93,8 @@ class LeakDetector:
         self._leaking = False
         self._finding: Finding | None = None
         self._seen: list[Block] = []
-        self._verdict: Verdict | None = None
+        self._shown: tuple[bool, Finding | None] = (False, None)  # in one piece, for threads that ask meanwhile
+        self._known: tuple[object, Verdict] | None = None
         self._demands = _demands(self.settings)
         self._quantile = normal_quantile(self.settings.confidence)
 
@@ -132,18 +132,18 @@ class LeakDetector:
 
     def verdict(self, limit_bytes: int | None = None) -> Verdict:
         """What the last look found. `limit_bytes` adds the time until the level reaches it. A few microseconds."""
-        count, recent = self._pyramid.count, self._pyramid.level(0)
+        count, recent = self._pyramid.count, list(self._pyramid.level(0))
         span = max(0.0, self._last_time - self._first_time) if count else 0.0
-        finding = self._finding
+        leaking, finding = shown = self._shown
         if finding is None:
             return undecided(recent, self.settings, count, span)
-        if self._verdict is None:
+        known = self._known
+        if known is None or known[0] is not shown:
             if finding is UNSEEN:
                 finding = examine(self._seen, None, self._demands["grown"])
-            self._verdict = verdict_of(finding, self._leaking, recent, self._clock_shift, self.settings)
-        known = self._verdict
-        left = exhaustion(known.slope, recent, limit_bytes) if self._leaking else None
-        return replace(known, sample_count=count, span_seconds=span, exhaustion_seconds=left)
+            known = self._known = shown, verdict_of(finding, leaking, recent, self._clock_shift, self.settings)
+        left = exhaustion(known[1].slope, recent, limit_bytes) if leaking else None
+        return replace(known[1], sample_count=count, span_seconds=span, exhaustion_seconds=left)
 
     def _life(self) -> list[Block]:
         """At least 32 blocks over the window (or everything); sets the level they are from."""
@@ -240,7 +240,7 @@ class LeakDetector:
             self._leaking = False
         if lead >= 0.0 or not self._leaking or self._finding is None:
             self._finding = finding
-        self._verdict = None
+        self._shown = (self._leaking, self._finding)
 
     def _stretches(self, life: list[Block]) -> Iterator[tuple[list[Block], list[Block] | None, int]]:
         """Stretches to examine, what lies before them, and how many samples their story has."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -257,3 +260,26 @@ def test_a_hole_in_the_record_is_no_evidence() -> None:
     before = [(10.0 * i, BASE + rng.gauss(0, MIB)) for i in range(300)]
     after = [(604800 + 10.0 * i, BASE + 30 * MIB + rng.gauss(0, MIB)) for i in range(300)]
     assert not fed(before + after).verdict().leaking
+
+
+def test_another_thread_may_ask_while_samples_come() -> None:
+    """A scrape asks for the verdict when it comes, in a thread of its own."""
+    detector, over, before = LeakDetector(), threading.Event(), sys.getswitchinterval()
+
+    def ask() -> int:
+        asked = 0
+        while not over.is_set():
+            detector.verdict(limit_bytes=MIB)
+            asked += 1
+        return asked
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            for i in range(40_000):
+                detector.add(float(i), BASE + 1000.0 * i)
+            over.set()
+            assert asked.result() > 0
+    finally:
+        sys.setswitchinterval(before)
