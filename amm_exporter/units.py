@@ -116,9 +116,12 @@ def parse_multiple(value: object) -> float:
     return float(match[1])
 
 
-def format_size(size_bytes: float) -> str:
-    """`1.5 GiB`, `512 MiB`, `0 B`, `-3.2 KiB`: at most four digits, read back by `parse_size` when not negative."""
-    magnitude = abs(size_bytes)
+def format_size(size_bytes: float, *, like: float | None = None) -> str:
+    """`1.5 GiB`, `512 MiB`, `0 B`, `-3.2 KiB`: at most four digits, read back by `parse_size` when not negative.
+
+    `like` has it in the unit that a value of this size is written in, so that a value and its bounds compare.
+    """
+    magnitude = abs(size_bytes if like is None else like)
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         # 1023.95 KiB would print as 1024.0 KiB: step up to the next unit from there on
         if magnitude >= factor * 0.99995 and magnitude >= factor - 0.05 * factor / 1024:
@@ -139,11 +142,9 @@ def format_duration(seconds: float) -> str:
     return f"{_short(seconds / _DURATIONS[unit])}{unit}"
 
 
-def format_rate(bytes_per_second: float) -> str:
-    """`1 MiB/h`, `3.5 MiB/s`: per hour below 1 MiB/s, as leaks are spoken of."""
-    if abs(bytes_per_second) >= MIB:
-        return f"{format_size(bytes_per_second)}/s"
-    return f"{format_size(bytes_per_second * 3600)}/h"
+def format_rate(bytes_per_second: float, *, like: float | None = None) -> str:
+    """`1 MiB/h`, `9.2 GiB/h`: always per hour, as leaks are spoken of. `like` as in `format_size`."""
+    return f"{format_size(bytes_per_second * 3600, like=None if like is None else like * 3600)}/h"
 
 
 def _short(number: float) -> str:

@@ -182,10 +182,11 @@ def exhaustion(slope: float, recent: Collection[Block], limit_bytes: int | None)
 
 
 def _leak_reasons(finding: Finding, reach: float) -> tuple[str, ...]:
-    bounds = f"{format_rate(finding.slope - reach)} to {format_rate(finding.slope + reach)}"
+    slope = finding.slope
+    lower, upper = (format_rate(bound, like=slope) for bound in (slope - reach, slope + reach))
     return (
-        f"grows by {format_rate(finding.slope)} ({bounds})",
-        f"gained {format_size(finding.growth_bytes)} in {format_duration(finding.growth_bytes / finding.slope)}",
+        f"grows by {format_rate(slope)} ({lower} to {upper})",
+        f"gained {format_size(finding.growth_bytes)} in {format_duration(finding.growth_bytes / slope)}",
         f"steady growth explains it better than a {finding.rival} does",
         *(("the floor rises, not only the peaks",) if finding.on_floor else ()),
         *(("it was calm before",) if finding.fresh else ()),

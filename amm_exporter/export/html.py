@@ -29,6 +29,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="scroll"><table>{f"<tr>{head}</tr>" if head else ""}{body}</table></div>'
 
 
+def tiles(facts: Iterable[tuple[str, str, str]]) -> str:
+    """Of each fact its name, its value and a note on it: text, all three."""
+    cards = "".join(
+        f'<div class="card tile"><h2>{escape(name)}</h2><b>{escape(value)}</b><span>{escape(note)}</span></div>'
+        for name, value, note in facts
+    )
+    return f'<div class="grid tiles">{cards}</div>'
+
+
 def bar(ratio: float | None) -> str:
     width = min(1.0, max(0.0, ratio or 0.0)) * BAR_WIDTH
     return (
@@ -41,8 +50,8 @@ def size(value: float | None) -> str:
     return NOTHING if value is None else format_size(value)
 
 
-def rate(value: float | None) -> str:
-    return NOTHING if value is None or not math.isfinite(value) else format_rate(value)
+def rate(value: float | None, like: float | None = None) -> str:
+    return NOTHING if value is None or not math.isfinite(value) else format_rate(value, like=like)
 
 
 def ratio(value: float | None) -> str:

@@ -8,7 +8,20 @@ from html import escape
 from typing import Any
 
 from amm_exporter.export.evidence_html import evidence_section
-from amm_exporter.export.html import BAR_WIDTH, NOTHING, VIEW, bar, clock, count, duration, rate, ratio, section, size
+from amm_exporter.export.html import (
+    BAR_WIDTH,
+    NOTHING,
+    VIEW,
+    bar,
+    clock,
+    count,
+    duration,
+    rate,
+    ratio,
+    section,
+    size,
+    tiles,
+)
 from amm_exporter.export.names import PAUSE_BUCKETS_SECONDS
 from amm_exporter.model import RAISED_TIERS
 from amm_exporter.units import format_duration, format_ratio
@@ -48,7 +61,7 @@ def _tiles(document: dict[str, Any]) -> str:
     leaks = [row["series"] for row in document["growth"] if row["leaking"]]
     limit = min(document["limits_bytes"].values(), default=None)
     source = min(document["limits_bytes"], key=document["limits_bytes"].get, default="no limit is known")
-    tiles = [
+    facts = [
         ("Resident", size(document["rss_bytes"]), f"peak {size(document['peak_bytes'])}"),
         ("Limit", size(limit), f"from {source}" if limit is not None else source),
         ("Headroom", size(document["headroom_bytes"]), "before the limit that binds"),
@@ -56,12 +69,8 @@ def _tiles(document: dict[str, Any]) -> str:
         ("Leak", "yes" if leaks else "none" if document["growth"] else NOTHING, ", ".join(leaks) or "by the slope"),
     ]
     if document["group_bytes"] is not None and document["workers"]:
-        tiles.insert(1, ("All processes", size(document["group_bytes"]), "resident, summed"))
-    cards = "".join(
-        f'<div class="card tile"><h2>{escape(name)}</h2><b>{escape(value)}</b><span>{escape(note)}</span></div>'
-        for name, value, note in tiles
-    )
-    return f'<div class="grid tiles">{cards}</div>'
+        facts.insert(1, ("All processes", size(document["group_bytes"]), "resident, summed"))
+    return tiles(facts)
 
 
 def _readings(document: dict[str, Any]) -> str:
@@ -119,8 +128,7 @@ def _growth(document: dict[str, Any]) -> str:
         [
             escape(row["series"]),
             '<span class="severe">leak</span>' if row["leaking"] else "no leak",
-            rate(row["slope"]),
-            f"{rate(row['lower'])} to {rate(row['upper'])}",
+            *_slope(row),
             _band(row),
         ]
         for row in document["growth"]
@@ -128,6 +136,13 @@ def _growth(document: dict[str, Any]) -> str:
     return section(
         "Growth, and where it surely lies", ("series", "verdict", "slope", "between", "0 and threshold ticked"), rows
     )
+
+
+def _slope(row: dict[str, Any]) -> tuple[str, str]:
+    """The slope and its bounds, in one unit."""
+    known = [abs(row[key]) for key in ("slope", "lower", "upper") if row[key] is not None]
+    slope, lower, upper = (rate(row[key], like=max(known, default=None)) for key in ("slope", "lower", "upper"))
+    return slope, f"{lower} to {upper}"
 
 
 def _band(row: dict[str, Any]) -> str:

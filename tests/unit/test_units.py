@@ -233,10 +233,16 @@ def test_a_duration_is_written_with_its_largest_unit(seconds: float, text: str) 
 
 
 @pytest.mark.parametrize(
-    ("rate", "text"), [(MIB, "1 MiB/s"), (MIB / 3600, "1 MiB/h"), (0, "0 B/h"), (-2 * GIB, "-2 GiB/s")]
+    ("rate", "text"), [(MIB, "3.5 GiB/h"), (MIB / 3600, "1 MiB/h"), (0, "0 B/h"), (-2 * GIB, "-7 TiB/h")]
 )
-def test_a_rate_is_written_per_hour_until_it_is_fast(rate: float, text: str) -> None:
+def test_a_rate_is_written_per_hour(rate: float, text: str) -> None:
     assert format_rate(rate) == text
+
+
+def test_a_bound_is_written_in_the_unit_of_its_slope() -> None:
+    assert format_rate(0.3 * MIB, like=MIB) == "1.1 GiB/h"
+    assert format_rate(0.02 * MIB, like=MIB) == "0.1 GiB/h"
+    assert format_size(-3 * KIB, like=1000) == "-3072 B"
 
 
 @given(st.integers(0, MAX_BYTES - TIB))
