@@ -13,6 +13,8 @@ import signal
 import struct
 from typing import Any, NamedTuple
 
+from pytest_amm.unnamed import unnamed_file
+
 HEADER_BYTES = 4096
 SLOT_BYTES = 1024
 SLOT_COUNT = 255
@@ -118,7 +120,7 @@ class Board:
 
     @classmethod
     def create(cls) -> Board:
-        fd = os.memfd_create("amm-board", getattr(os, "MFD_CLOEXEC", 1))
+        fd = unnamed_file("amm-board")
         os.ftruncate(fd, _SIZE)
         return cls(fd)
 

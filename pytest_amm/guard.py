@@ -27,6 +27,7 @@ from pytest_amm.failure import OverBudget
 from pytest_amm.meter import Meter
 from pytest_amm.refusals import Refusals
 from pytest_amm.threads import TestThreads
+from pytest_amm.unnamed import unnamed_file
 from pytest_amm.watch import Watch, Watched
 
 _ENDING_SECONDS = 2.0
@@ -65,7 +66,7 @@ class Guard(Watch):
         self._testifies = False
         self._item_code: CodeType | None = None
         self._threads = TestThreads()
-        self._evidence = os.memfd_create("amm-evidence") if hasattr(os, "memfd_create") else -1
+        self._evidence = unnamed_file("amm-evidence")
         self._limits = limits.Limits(budget_bytes if stops else None, hard=hard and stops)
         counts = self._limits.hard and (traces or sys.version_info >= (3, 12))
         self._refusals = Refusals() if counts else None

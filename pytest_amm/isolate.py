@@ -23,6 +23,7 @@ from pytest_amm.breach import breach_of
 from pytest_amm.evidence import from_text
 from pytest_amm.measure import RECORD_ATTRIBUTE
 from pytest_amm.records import killed_record, packed
+from pytest_amm.unnamed import unnamed_file
 
 MARKER = "amm_isolate"
 
@@ -55,7 +56,7 @@ class Isolation:
         return True
 
     def _run(self, item: pytest.Item) -> list[pytest.TestReport]:
-        answer = os.memfd_create("amm-reports")
+        answer = unnamed_file("amm-reports")
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():

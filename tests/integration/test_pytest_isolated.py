@@ -53,3 +53,21 @@ def test_an_absurd_allocation_is_its_tests_breach_without_hard_limits(pytester: 
     tests = json.loads((pytester.path / "report.json").read_text())["tests"]
     refused = [test["nodeid"].partition("::")[2] for test in tests if test["breach"] and test["breach"]["refused"]]
     assert refused == ["test_absurd"]
+
+
+def test_a_python_without_memory_files_holds_budgets_and_isolates(pytester: pytest.Pytester) -> None:
+    """As uv's and conda's: they are built against an old glibc."""
+    pytester.makeconftest("import os; vars(os).pop('memfd_create', None)")
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+
+        def test_grows(): x = [b"1" * (10 << 20) for _ in range(1000)]
+
+        @pytest.mark.amm_isolate
+        def test_apart(): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "conftest", "--amm-budget=200MB")
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["*stopped: the process tree reached*"])
