@@ -44,11 +44,11 @@ class Reporter:
         self.board: Board | None = None
         self.journal = journal
         self._session = session_facts(settings)
+        self._bases = _load(settings.compare_paths) if settings.compare_paths else []  # before one is written anew
         for flag, path in (("--amm-json", journal), ("--amm-html", settings.html_path)):
             if path:
                 _make_writable(flag, path)
         self._json = _journal(journal, self._session) if journal else None
-        self._bases = _load(settings.compare_paths) if settings.compare_paths else []
         self._changes: list[Change] | None = None
         self._outside_bytes = 0
 

@@ -262,6 +262,13 @@ def test_a_comparison_with_another_file_is_refused(pytester: pytest.Pytester) ->
     )
 
 
+def test_a_report_may_replace_the_one_it_is_compared_with(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    pytester.runpytest_inprocess("--amm-json=last.json")
+    result = pytester.runpytest_inprocess("--amm-json=last.json", "--amm-compare=last.json")
+    result.stdout.fnmatch_lines(["no test differs by more than the noise (* here) among 1 in both runs"])
+
+
 def test_unittest_doctest_and_subtests_are_measured(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_it='''
