@@ -47,11 +47,13 @@ class Passwords:
         if credentials is None:
             return _UNAUTHORIZED
         mark = hmac.new(self._key, credentials[0].encode() + b"\0" + credentials[1], hashlib.sha256).digest()
-        if mark not in self._known:
+        right = self._known.get(mark)
+        if right is None:
             if not self._may_check():
                 return _TOO_MANY
-            self._remember(mark, self._is_right(*credentials))
-        return None if self._known[mark] else _UNAUTHORIZED
+            right = self._is_right(*credentials)
+            self._remember(mark, right)
+        return None if right else _UNAUTHORIZED
 
     def _is_right(self, user: str, password: bytes) -> bool:
         known = user in self._users

@@ -213,3 +213,12 @@ def test_guesses_are_forgotten_before_the_right_password(passwords, clock):
         passwords.refusal(basic("prometheus", str(number)))
     assert passwords.refusal(basic("prometheus", "secret")) is None
     assert len(passwords._known) <= REMEMBERED
+
+
+def test_a_guess_beside_as_many_users_as_are_remembered_is_refused(clock):
+    users = [f"user{number}" for number in range(REMEMBERED)]
+    passwords = Passwords(dict.fromkeys(users, HASH.encode()), clock)
+    for user in users:
+        clock.now += 1
+        assert passwords.refusal(basic(user, "secret")) is None
+    assert passwords.refusal(basic("somebody", "guess")).status == 401
