@@ -174,9 +174,7 @@ class WebConfig:
     def _suite(self, suite: str, context: ssl.SSLContext) -> str:
         try:
             name = openssl_name(suite)
-            context.set_ciphers(
-                name or "DEFAULT"
-            )  # each by itself: OpenSSL passes over what it does not know in a list
+            context.set_ciphers(name or "DEFAULT")  # each by itself: OpenSSL passes over what it does not know
         except (OSError, ValueError) as error:
             problem = f"cipher_suites: {suite!r} cannot be had here"
             raise WebConfigError(f"{self._path}: tls_server_config.{problem}") from error
@@ -207,7 +205,8 @@ class WebConfig:
 
 
 _BCRYPT_HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
-_SUITE = re.compile(r"TLS_((?P<exchange>[A-Z]+(_[A-Z]+)?)_WITH_)?(?P<cipher>(AES|CHACHA20)_[A-Z0-9_]+)")
+_SUITE = re.compile(r"TLS_(?P<exchange>[A-Z]+(_[A-Z]+)?)_WITH_(?P<cipher>(AES|CHACHA20)_[A-Z0-9_]+)")
+_SUITES_OF_TLS_1_3 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _FILES = ("cert_file", "key_file", "client_ca_file")
 
 
@@ -240,11 +239,11 @@ def openssl_name(suite: str) -> str:
 
     Empty for a suite of TLS 1.3, which is not chosen by name; ValueError for what is no suite's name.
     """
+    if suite in _SUITES_OF_TLS_1_3:
+        return ""
     match = _SUITE.fullmatch(suite)
     if match is None:
         raise ValueError(suite)
-    if match["exchange"] is None:
-        return ""
     exchange = "" if match["exchange"] == "RSA" else match["exchange"] + "_"
     cipher = re.sub(r"AES_(\d+)", r"AES\1", match["cipher"]).replace("_CBC", "").replace("POLY1305_SHA256", "POLY1305")
     return f"{exchange}{cipher}".replace("_", "-")
