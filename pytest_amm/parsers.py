@@ -121,10 +121,11 @@ def _directories(raw: object) -> tuple[DirectoryBudget, ...]:
         where, equals, size = line.rpartition("=")
         if not equals or not where.strip():
             raise UnitError(line, "DIR=SIZE such as 'tests/unit=64MB'")
-        path = posixpath.normpath(where.strip())
+        file, colons, names = where.strip().partition("::")
+        path = posixpath.normpath(file)
         if path.startswith(("/", "../")) or path == "..":
             raise UnitError(where.strip(), "a directory or file below the rootdir, as 'tests/unit'")
-        found.append(DirectoryBudget(path=path, size_bytes=_size(size.strip())))
+        found.append(DirectoryBudget(path=path + colons + names, size_bytes=_size(size.strip())))
     return tuple(found)
 
 

@@ -54,6 +54,9 @@ def test_a_shade_alone_is_not_active() -> None:
             DirectoryBudget(path="tests/a", size_bytes=1 << 20),
             DirectoryBudget(path="tests/b", size_bytes=2 << 20),
         )),
+        ("amm_budget_for", ["./a.py::test[b//c]=1MB"], "directories", (
+            DirectoryBudget(path="a.py::test[b//c]", size_bytes=1 << 20),
+        )),
         ("amm_budget_for", "a=1MB, b=2KB", "directories", (
             DirectoryBudget(path="a", size_bytes=1 << 20),
             DirectoryBudget(path="b", size_bytes=2048),
