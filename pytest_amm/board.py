@@ -46,6 +46,7 @@ _EVIDENCE = struct.Struct("<II")  # generation, length of the text
 _EXACT_TREE_AT = 72
 _TIGHT = struct.Struct("<II")  # level, ppm
 _TIGHT_AT = 76
+_HIDDEN_AT = 84
 _GENERATION_AT = 4  # in the words of the owner
 _HOST_LEVEL_AT = 16
 
@@ -157,6 +158,14 @@ class Board:
         _ENDED.pack_into(self._map, _EXACT_TREE_AT, cgroup)
 
     @property
+    @property
+    def refusals_hidden(self) -> bool:
+        """Whether a test ran in which a refused allocation could not be seen once its MemoryError was caught."""
+        return bool(_ENDED.unpack_from(self._map, _HIDDEN_AT)[0])
+
+    def hide_refusals(self) -> None:
+        _ENDED.pack_into(self._map, _HIDDEN_AT, 1)
+
     def ended(self) -> bool:
         """Whether the run has ended in order."""
         return bool(_ENDED.unpack_from(self._map, _ENDED_AT)[0])

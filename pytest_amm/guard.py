@@ -55,10 +55,8 @@ class Guard(Watch):
         *,
         budget_bytes: int | None = None,
         hard: bool = False,
-        traces: bool = True,
         stops: bool = True,
     ) -> None:
-        """`traces`: count refused allocations also where that slows Python code (before 3.12)."""
         super().__init__(board, slot, meter)
         self._raises = 0
         self._refused = 0
@@ -68,8 +66,7 @@ class Guard(Watch):
         self._threads = TestThreads()
         self._evidence = unnamed_file("amm-evidence")
         self._limits = limits.Limits(budget_bytes if stops else None, hard=hard and stops)
-        counts = self._limits.hard and (traces or sys.version_info >= (3, 12))
-        self._refusals = Refusals() if counts else None
+        self._refusals = Refusals() if self._limits.hard else None
         self._previous = self._listen()
         board.write_answer(slot, 0, 0, self._evidence)
 
@@ -82,8 +79,8 @@ class Guard(Watch):
 
     def arm(self) -> None:
         self._raises = self._refused = 0
-        if self._refusals is not None:
-            self._refusals.start()
+        if self._refusals is not None and self._limits.allowed_bytes is not None and not self._refusals.start():
+            self._board.hide_refusals()
         super().arm()
 
     def disarm(self) -> Watched | None:

@@ -1,7 +1,8 @@
 """Counts the allocations that a limit refused, also those whose MemoryError the test caught: it would pass otherwise.
 
 What raises `MemoryError` by itself, as a test of error handling does, is not counted. Free from Python 3.12 on
-(sys.monitoring tells raised exceptions alone); before, calls are traced, unless somebody else traces them already.
+(sys.monitoring tells raised exceptions alone); before, calls are traced, unless somebody else traces them already:
+benchmarks/pytest_refusals.py shows what that costs.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ class Refusals:
         self._counts = False
         self._undo: Callable[[], None] | None = None
 
-    def start(self) -> None:
+    def start(self) -> bool:
+        """False where somebody else traces: nothing is counted then."""
         self.count, self.where = 0, ""
         self._counts = True
         if self._undo is None:
             self._undo = _listen(self._note)
+        return self._undo is not None
 
     def stop(self) -> None:
         self._counts = False

@@ -140,6 +140,8 @@ class Reporter:
         tight, most_ppm = self.board.tightest() if self.board else (0, 0)
         if tight:
             terminalreporter.write_line(terminal.tight(most_ppm / 1e6, settings.emergency_warn_ratio), yellow=True)
+        if self.board and self.board.refusals_hidden:
+            terminalreporter.write_line(terminal.HIDDEN, yellow=True)
         if self._outside_bytes:
             terminalreporter.write_line(
                 f"over budget outside of any test (collection, imports): the process tree reached "

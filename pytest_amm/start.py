@@ -134,7 +134,6 @@ class Parts:
             self._meter,
             budget_bytes=self._settings.budget_bytes,
             hard=hard,
-            traces=self._settings.hard,
             stops=self._stops,
         )
 

@@ -13,6 +13,7 @@ _BAR_WIDTH = 8
 _DECISIONS = ("leak", "clean", "undecided", "not repeatable")
 _SLACK_TOLD_BYTES = 16 * MIB
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+HIDDEN = "a caught MemoryError was not looked for: a debugger or coverage traces calls, before Python 3.12"
 
 
 def section(records: Sequence[Record], *, width: int, top_count: int, budget_bytes: int | None) -> Iterator[str]:

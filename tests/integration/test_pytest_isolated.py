@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -71,3 +72,50 @@ def test_a_python_without_memory_files_holds_budgets_and_isolates(pytester: pyte
     result = pytester.runpytest_subprocess("-p", "conftest", "--amm-budget=200MB")
     assert result.parseoutcomes() == {"passed": 1, "failed": 1}
     result.stdout.fnmatch_lines(["*stopped: the process tree reached*"])
+
+
+SWALLOWED = """
+import contextlib, pytest, threading
+
+def swallow():
+    with contextlib.suppress(MemoryError):
+        bytearray(2000 << 20)
+
+def test_swallowed(): swallow()
+
+def test_by_a_thread():
+    thread = threading.Thread(target=swallow)
+    thread.start()
+    thread.join()
+
+def test_own_error():
+    with pytest.raises(MemoryError):
+        raise MemoryError("simulated")
+
+@pytest.mark.amm_budget("64MB")
+def test_fits(): bytearray(10 << 20)
+"""
+
+
+def test_a_swallowed_refusal_fails_its_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=SWALLOWED)
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", "--amm-isolate", "--amm-json=report.json")
+    assert result.parseoutcomes() == {"passed": 2, "failed": 2}
+    tests = json.loads((pytester.path / "report.json").read_text())["tests"]
+    refused = [test["nodeid"].partition("::")[2] for test in tests if test["breach"] and test["breach"]["refused"]]
+    assert refused == ["test_swallowed", "test_by_a_thread"]
+    result.stdout.fnmatch_lines(2 * ["*refused at *test_it.py:5, whether or not the MemoryError was caught*"])
+
+
+def test_where_another_tracer_hides_refusals_the_end_says_so(pytester: pytest.Pytester) -> None:
+    """As coverage and debuggers do; from Python 3.12 on nobody's tracer is in the way."""
+    pytester.makepyfile(test_it=SWALLOWED)
+    pytester.makeconftest("import sys, threading\nsys.settrace(lambda *_: None)\nthreading.settrace(sys.gettrace())\n")
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", "--amm-isolate")
+    hidden = "a caught MemoryError was not looked for: a debugger or coverage traces calls, before Python 3.12"
+    if sys.version_info >= (3, 12):
+        assert result.parseoutcomes() == {"passed": 2, "failed": 2}
+        result.stdout.no_fnmatch_line(f"*{hidden}*")
+    else:
+        assert result.parseoutcomes() == {"passed": 4}
+        result.stdout.fnmatch_lines([hidden])
