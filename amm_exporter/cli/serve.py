@@ -1,7 +1,8 @@
-"""Export processes that already run, from outside: memory, peak, limit, tier. Nothing is loaded into them.
+r"""Export processes that already run, from outside: memory, peak, limit, tier. Nothing is loaded into them.
 
-    amm serve --pid 1234             one process with its children, and everything known about it; ends when it does
+    amm serve --pid 1234                    one process with its children, in every detail; ends when it does
     amm serve --match 'gunicorn|celery'     every process whose command line matches, now and later
+    amm serve --match '(?P<name>\w+)\.py'   the same, each named after its script instead of after python
 
 Ctrl-C ends either.
 """
@@ -18,13 +19,19 @@ from amm_exporter.cli import options
 from amm_exporter.cli.outside import Watch, open_server
 from amm_exporter.control.fleet import Fleet
 from amm_exporter.export.fleet import render_fleet
+from amm_exporter.export.fleet_page import fleet_routes
 from amm_exporter.policy import Policy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--pid", type=options.pid, metavar="PID", help="one process, with its children")
-    which.add_argument("--match", type=_pattern, metavar="RE", help="all whose command line has a match")
+    which.add_argument(
+        "--match",
+        type=_pattern,
+        metavar="RE",
+        help="all whose command line has a match; a group in it, (?P<name>...), names them",
+    )
     options.add_address_options(parser)
     options.add_policy_options(parser)
 
@@ -60,6 +67,7 @@ def _serve_fleet(arguments: argparse.Namespace, policy: Policy) -> int:
         host=arguments.listen,
         port=arguments.port,
         web_config=arguments.web_config,
+        routes=fleet_routes(fleet),
     )
     _tell(f"watching processes that match {arguments.match.pattern!r}: {url}")
     try:

@@ -18,8 +18,9 @@ from amm_exporter.analysis.leaks import LeakDetector, LeakSettings, Verdict
 from amm_exporter.analysis.tiers import TierTrack, classify
 from amm_exporter.control.leak_watch import leak_settings
 from amm_exporter.errors import PolicyError, ProbeError
-from amm_exporter.model import CgroupMemory, Limit, ProcessMemory, Tier
+from amm_exporter.model import CgroupMemory, HostMemory, Limit, ProcessMemory, Tier
 from amm_exporter.policy import Policy
+from amm_exporter.probes.host import HostProbe
 from amm_exporter.probes.limit import LimitProbe
 from amm_exporter.probes.peak import HighWaterMark
 from amm_exporter.probes.process import ProcessProbe
@@ -46,11 +47,26 @@ class MemberState:
     started_unix_seconds: float
 
 
+Cgroups = dict[str, CgroupMemory]
+"""The last reading of each cgroup by its path: processes that share one show the same, whoever read it last."""
+
+
 class Member:
     """One watched process. Raises ProbeError when it has ended."""
 
-    def __init__(self, pid: int, name: str, policy: Policy, settings: LeakSettings, proc: Path, now: float) -> None:
+    def __init__(
+        self,
+        pid: int,
+        name: str,
+        policy: Policy,
+        *,
+        settings: LeakSettings,
+        cgroups: Cgroups,
+        proc: Path,
+        now: float,
+    ) -> None:
         self._name = name
+        self._cgroups = cgroups
         self._policy = policy
         self._probe = ProcessProbe(pid, proc=proc)
         self._peak = HighWaterMark(pid, proc=proc)
@@ -77,7 +93,7 @@ class Member:
             memory=memory,
             peak_bytes=self._read_peak(),
             limit=self._limit,
-            cgroup=self._cgroup,
+            cgroup=self._cgroups.get(self.cgroup_path),
             usage_ratio=ratio,
             tier=self._track.tier,
             leak=self._detector.verdict(),
@@ -92,7 +108,10 @@ class Member:
     def _read_limits(self) -> None:
         limits = self._limits.read()
         self._limit = limits[0] if limits else None
-        self._cgroup = self._limits.cgroup()
+        cgroup = self._limits.cgroup()
+        self.cgroup_path = cgroup.path if cgroup else ""
+        if cgroup:
+            self._cgroups[cgroup.path] = cgroup
         self._enter_ratios = self._ratios(self._limit)
         self._limits.close()  # kept open, the files of hundreds of processes would be many
 
@@ -110,7 +129,10 @@ class Member:
 
 
 class Fleet:
-    """The processes whose command line matches, now and later. Safe for a ticking and a scraping thread."""
+    """The processes whose command line matches, now and later. Safe for a ticking and a scraping thread.
+
+    A process is named after its program, or as the pattern says by a group: `(?P<name>...)`.
+    """
 
     def __init__(
         self,
@@ -126,14 +148,22 @@ class Fleet:
         self._proc = proc
         self._clock = clock
         self._members: dict[int, Member] = {}
+        self._cgroups: Cgroups = {}
         self._strangers: set[int] = {os.getpid()}
+        self._host = HostProbe(proc=proc)
         self._lock = threading.Lock()
+
+    @property
+    def pattern(self) -> str:
+        return self._pattern.pattern
 
     def tick(self) -> None:
         """Find processes, feed the leak detectors, read the limits whose turn it is. Call it at the policy's pace."""
         with self._lock:
             self._look()
             self._each(lambda member: member.tick(self._clock()))
+            for path in self._cgroups.keys() - {member.cgroup_path for member in self._members.values()}:
+                del self._cgroups[path]
 
     def read(self) -> list[MemberState]:
         """Every live process, as it is now."""
@@ -142,8 +172,17 @@ class Fleet:
             self._each(lambda member: states.append(member.read(self._clock())))
         return states
 
+    def host(self) -> HostMemory | None:
+        """The machine they share; None where it cannot be read."""
+        with self._lock:
+            try:
+                return self._host.read()
+            except ProbeError:
+                return None
+
     def close(self) -> None:
         with self._lock:
+            self._host.close()
             for member in self._members.values():
                 member.close()
             self._members.clear()
@@ -165,16 +204,38 @@ class Fleet:
                 self._strangers.add(pid)
                 continue
             try:
-                self._members[pid] = Member(pid, name, self._policy, self._settings, self._proc, self._clock())
+                self._members[pid] = self._member(pid, name)
             except ProbeError:
                 continue  # it ended between two looks
 
+    def _member(self, pid: int, name: str) -> Member:
+        return Member(
+            pid,
+            name,
+            self._policy,
+            settings=self._settings,
+            cgroups=self._cgroups,
+            proc=self._proc,
+            now=self._clock(),
+        )
+
     def _match(self, pid: int) -> str | None:
-        """The program's short name where its command line matches."""
+        """The process's name where its command line matches."""
         try:
             words = (self._proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
         except OSError:
             return None
-        if not words[0] or not self._pattern.search(" ".join(words)):
+        found = self._pattern.search(" ".join(words)) if words[0] else None
+        if found is None:
             return None
-        return Path(words[0]).name[:NAME_LENGTH]
+        return (found.groupdict().get("name") or program_name(words[0]))[:NAME_LENGTH]
+
+
+def program_name(command: str) -> str:
+    """The program's short name: the first word without its directory.
+
+    Servers that write a title over their command line (PostgreSQL, sshd, Chromium) put arguments into the same word,
+    and those are nobody's business: `postgres: shop cart 10.0.0.7(5432) SELECT` is `postgres`.
+    """
+    first = command.split(maxsplit=1)[:1]
+    return Path(*first).name.rstrip(":") or "unnamed"

@@ -24,7 +24,7 @@ _STATIC = Path(__file__).parent / "static"
 def document(
     title: str, body: str, nonce: str, *, styles: Iterable[str], scripts: Iterable[str], head: str = ""
 ) -> str:
-    """The whole document. `body` and `head` are HTML already, `title` is text; styles and scripts are names in static/."""
+    """The whole document. `body` and `head` are HTML, `title` is text; styles and scripts are files of static/."""
     run = "\n".join(f'<script nonce="{nonce}">{_asset(name)}</script>' for name in scripts)
     return f"""<!doctype html>
 <html lang="en">

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,16 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browser import browse
 
 pytestmark = pytest.mark.e2e
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-    "--window-size=1280,1500",
-    "--enable-logging=stderr", "--virtual-time-budget=5000",
-)  # fmt: skip
 
 
 @contextmanager
@@ -57,18 +51,6 @@ def leaking_url():
 def status_of(url: str):
     with urllib.request.urlopen(f"{url}api/v1/status.json") as response:
         return json.load(response)
-
-
-def browse(url: str, folder: Path, *flags: str) -> tuple[str, str]:
-    """The document after its scripts have run, and what the browser had to say."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
-    result = subprocess.run(
-        [chromium, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, url],
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    return result.stdout, "\n".join(line for line in result.stderr.splitlines() if "CONSOLE" in line)
 
 
 def test_charts_are_drawn_and_the_console_is_silent(url, tmp_path):

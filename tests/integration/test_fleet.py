@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,11 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import AMM, clean_environ, free_port, get, line, running, scrape
 
 from amm_exporter.control.fleet import Fleet, MemberState
 from amm_exporter.export.fleet import families, render_fleet
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
+
+PATHS = ("", "api/v1/status.json", "healthz")
+PYTHON = Path(sys.executable).name
 
 
 class Programs:
@@ -82,7 +87,7 @@ def test_the_tier_is_of_the_limit_given(programs: Programs) -> None:
 def test_series_carry_pid_name_and_the_names_of_the_table(programs: Programs) -> None:
     program = programs.start()
     text = render_fleet(programs.fleet(limit="4GB"))[1].decode()
-    labels = f'process_executable_name="{Path(sys.executable).name}",process_pid="{program.pid}"'
+    labels = f'process_executable_name="{PYTHON}",process_pid="{program.pid}"'
     for series in (
         f"process_memory_usage_bytes{{{labels}}} ",
         f"amm_memory_peak_bytes{{{labels}}} ",
@@ -92,6 +97,39 @@ def test_series_carry_pid_name_and_the_names_of_the_table(programs: Programs) ->
         f'amm_memory_leak_detected{{{labels},series="rss"}} 0',
     ):
         assert series in text
+
+
+def test_the_group_called_name_names_them(programs: Programs) -> None:
+    program = programs.start()
+    fleet = Fleet(load_policy({}, environ={}), re.compile(rf"(?P<name>mark\w{{6}}).*{programs.mark[10:]}"))
+    fleet.tick()
+    assert by_pid(fleet.read())[program.pid].name == programs.mark[:10]
+
+
+def test_processes_of_one_cgroup_show_the_same_reading_of_it(programs: Programs) -> None:
+    programs.start()
+    fleet = programs.fleet()
+    programs.start(64)
+    fleet.tick()
+    first, second = (state.cgroup for state in fleet.read())
+    assert first is second
+
+
+def test_what_is_served_tells_of_no_argument_and_no_variable(programs: Programs) -> None:
+    secret = f"secret{uuid.uuid4().hex}"
+    command = ["-c", f"bytes(20 << 20); print(flush=True); input()  # {programs.mark}", secret]
+    with running([sys.executable, *command], environ=clean_environ(TOKEN=secret), stdin=subprocess.PIPE) as program:
+        line(program.stdout)
+        port = free_port()
+        with running([AMM, "serve", "--port", str(port), "--limit", "1GB", "--match", programs.mark]):
+            metrics = scrape(port, f'process_pid="{program.pid}"')
+            page, status, health = (get(f"http://localhost:{port}/{path}") for path in PATHS)
+    assert health == "ok\n"
+    shown = json.loads(status)["processes"]
+    assert [(one["pid"], one["name"], one["tier"]) for one in shown] == [(program.pid, PYTHON, "normal")]
+    assert shown[0]["peak_bytes"] >= shown[0]["rss_bytes"] > 0
+    assert f"<tr><td>{program.pid}</td>" in page
+    assert secret not in metrics + page + status
 
 
 def test_closing_leaves_no_file_open(programs: Programs) -> None:

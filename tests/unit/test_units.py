@@ -204,6 +204,7 @@ def test_what_is_no_multiple(written: object) -> None:
     ("size_bytes", "text"),
     [
         (0, "0 B"),
+        (-0.3, "0 B"),
         (1023, "1023 B"),
         (KIB, "1 KiB"),
         (1536, "1.5 KiB"),
