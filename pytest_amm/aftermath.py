@@ -1,20 +1,37 @@
-"""What is left to say when pytest itself was killed: the JUnit file and a few lines, from the JSON report so far.
+"""What is left to do when pytest itself was killed: the JUnit file and a few lines, from the JSON report so far.
 
-Runs in the watchdog, so: standard library only.
+Which processes are left, and how they end, is in `remains`. Runs in the watchdog, so: standard library only.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
 from pytest_amm.board import RUNG_KILL, Board, Stop
 from pytest_amm.evidence import from_text
+from pytest_amm.remains import Remains
 
 _ENDING = b"\n]}\n"
+
+
+def clear_up(board: Board, settings: dict[str, Any], seen: list[tuple[int, int]]) -> None:
+    """`seen`: pids and start times of the tree, the run's own process first.
+
+    The reports come before the search: to read the memory map of a process may take long on a machine out of memory.
+    """
+    (_, since), *others = seen
+    remains = Remains(settings["run_id"], since, others)
+    remains.ask()
+    try:
+        if settings["aftermath"]:
+            tell(board, settings["aftermath"], sys.stderr)
+    finally:
+        remains.end()
 
 
 def tell(board: Board, settings: dict[str, Any], terminal: TextIO) -> None:

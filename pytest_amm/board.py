@@ -47,6 +47,7 @@ _EXACT_TREE_AT = 72
 _TIGHT = struct.Struct("<II")  # level, ppm
 _TIGHT_AT = 76
 _HIDDEN_AT = 84
+_HOST_AT = 88  # length of the text, the text up to the end of the page
 _GENERATION_AT = 4  # in the words of the owner
 _HOST_LEVEL_AT = 16
 
@@ -120,8 +121,9 @@ class Board:
         self._map = mmap.mmap(fd, _SIZE)
 
     @classmethod
-    def create(cls) -> Board:
-        fd = unnamed_file("amm-board")
+    def create(cls, run_id: str = "") -> Board:
+        """Its name is seen in the memory map of the run's process and of each forked copy."""
+        fd = unnamed_file(f"amm-board-{run_id}")
         os.ftruncate(fd, _SIZE)
         return cls(fd)
 
@@ -158,7 +160,6 @@ class Board:
         _ENDED.pack_into(self._map, _EXACT_TREE_AT, cgroup)
 
     @property
-    @property
     def refusals_hidden(self) -> bool:
         """Whether a test ran in which a refused allocation could not be seen once its MemoryError was caught."""
         return bool(_ENDED.unpack_from(self._map, _HIDDEN_AT)[0])
@@ -166,6 +167,17 @@ class Board:
     def hide_refusals(self) -> None:
         _ENDED.pack_into(self._map, _HIDDEN_AT, 1)
 
+    def host_settings(self) -> str:
+        """What the machine is watched by, as JSON; empty until a budget needs it."""
+        (length,) = _ENDED.unpack_from(self._map, _HOST_AT)
+        return self._map[_HOST_AT + 4 : _HOST_AT + 4 + length].decode()
+
+    def write_host_settings(self, text: str) -> None:
+        raw = text.encode()
+        self._map[_HOST_AT + 4 : _HOST_AT + 4 + len(raw)] = raw
+        _ENDED.pack_into(self._map, _HOST_AT, len(raw))  # last: the watchdog looks at any time
+
+    @property
     def ended(self) -> bool:
         """Whether the run has ended in order."""
         return bool(_ENDED.unpack_from(self._map, _ENDED_AT)[0])

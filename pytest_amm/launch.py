@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_amm.board import SIGNAL, Board
+from pytest_amm.remains import VARIABLE
 from pytest_amm.settings import Settings
 
 CEILING_RATIO = 1.45
@@ -23,14 +24,18 @@ _CODE = "import sys; sys.path.append(sys.argv[1]); from pytest_amm.watchdog impo
 
 
 def supported() -> bool:
-    """Whether there can be a watchdog here: it reads /proc and limits other processes."""
-    return sys.platform.startswith("linux") and os.path.isdir("/proc/self/task")
+    """Whether there can be a watchdog here: it reads /proc, which must show the pids of this namespace."""
+    if not (sys.platform.startswith("linux") and os.path.isdir("/proc/self/task")):
+        return False
+    return os.readlink("/proc/self") == str(os.getpid())
 
 
 def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] | None) -> Board:
     """A board, and the watchdog that looks at it. The watchdog ends when the board says so, or this process ends."""
-    board = Board.create()
-    arguments = [str(board.fd), str(os.getpid()), json.dumps(watchdog_settings(settings, aftermath))]
+    run_id = os.urandom(12).hex()
+    board = Board.create(run_id)
+    told = {**watchdog_settings(settings, aftermath), "run_id": run_id}
+    arguments = [str(board.fd), str(os.getpid()), json.dumps(told)]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     subprocess.run(  # returns at once: the watchdog forks away from its parent
         [sys.executable, "-I", "-S", "-c", _CODE, root, *arguments],
@@ -38,7 +43,11 @@ def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         check=True,
+        env={name: value for name, value in os.environ.items() if name != VARIABLE},  # it ends with no run around this
     )
+    patch = pytest.MonkeyPatch()
+    patch.setenv(VARIABLE, run_id, prepend=":")
+    config.add_cleanup(patch.undo)
     return board
 
 

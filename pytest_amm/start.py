@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -75,6 +76,8 @@ class Parts:
         self._guards = False
         if board:
             self._measurer.use(Watch(board, self._slot, self._meter))
+            if settings.emergency_asked:
+                self._watch_host(board)
             if settings.has_budget or settings.emergency_asked:
                 self._guard()
         config.pluginmanager.register(self._measurer, "amm-measure")
@@ -106,7 +109,15 @@ class Parts:
         """Tests can be stopped from here on, where the options say so."""
         if self._board and self._stops and not self._guards:
             self._guards = True
+            self._watch_host(self._board)
             self._measurer.use(self._new_guard(self._board, self._slot, hard=self._settings.hard))
+
+    def _watch_host(self, board: Board) -> None:
+        """A full machine ends the run from here on. Workers of xdist share what the first one finds out."""
+        if not board.host_settings():
+            from pytest_amm.hostfiles import host_settings
+
+            board.write_host_settings(json.dumps(host_settings(self._settings)))
 
     def _check_leaks(self) -> LeakGate:
         from pytest_amm.leakgate import DECISION, LeakGate
@@ -169,7 +180,10 @@ def _board(config: pytest.Config, settings: Settings, given: dict[str, Any], rep
         "temporary": bool(reporter and reporter.journal != settings.json_path),
         "junit": os.path.abspath(junit) if junit and reporter else None,
     }
-    return launch.launch(config, settings, aftermath)
+    board = launch.launch(config, settings, aftermath)
+    if reporter is None:  # a worker of xdist that a marker made start: else the reporter ends it
+        config.add_cleanup(board.end)
+    return board
 
 
 def _journal(config: pytest.Config, settings: Settings) -> str | None:

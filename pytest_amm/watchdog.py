@@ -42,9 +42,7 @@ class Watchdog:
         self._stop_ratio: float = settings["stop_ratio"]
         self._stops: bool = settings["stops"]
         self._signal: int = settings["signal"]
-        self._host = HostMemory(
-            settings["emergency_ratio"], settings["warn_ratio"], settings["stall_ratio"], settings["cgroup"]
-        )
+        self._host = HostMemory()
         self._host_next = 0.0
         self._cgroup = RunCgroup(settings["run_cgroup"], root)
         self._timeline = Timeline(board)
@@ -66,9 +64,9 @@ class Watchdog:
                 self._judge(slot, time.monotonic())
             time.sleep(self._pause(time.thread_time() - spent))
 
-    def orphans(self) -> list[Member]:
-        """What the run had started and left behind: still the same processes, by their start time."""
-        return [member for member in self._tree.members.values() if member.pid != self._root and _same(member)]
+    def seen(self) -> list[tuple[int, int]]:
+        """Pids and start times of the tree as it was seen last, the process of the run itself first."""
+        return [(member.pid, int(member.start)) for member in self._tree.members.values()]
 
     def _look(self, now: float) -> None:
         board = self._board
@@ -91,6 +89,8 @@ class Watchdog:
         self._timeline.add(time.time(), tree_bytes + extra_bytes)
 
     def _read_host(self) -> None:
+        if not self._host.watches and (told := self._board.host_settings()):
+            self._host = HostMemory(**json.loads(told))
         self._host.read()
         level, ppm, _ = self._host.levels()
         if level:
@@ -290,10 +290,6 @@ def main(arguments: list[str]) -> None:
     ended = watchdog.run()
     _stand_back()
     if not ended:
-        for member in watchdog.orphans():
-            with contextlib.suppress(OSError):  # it has ended by itself meanwhile
-                os.kill(member.pid, signal.SIGKILL)
-        if settings["aftermath"]:
-            from pytest_amm.aftermath import tell
+        from pytest_amm.aftermath import clear_up
 
-            tell(board, settings["aftermath"], sys.stderr)
+        clear_up(board, settings, watchdog.seen())

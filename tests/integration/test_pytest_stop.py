@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from pytest_amm.remains import VARIABLE
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("only_this_plugin")
@@ -29,6 +32,24 @@ def test_after():
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == -1
     mmap = __import__("mmap")
     mmap.mmap(-1, 100 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()  # no limit is left lowered
+"""
+DAEMON = """
+import os, subprocess, sys, time
+import pytest
+
+def daemon(*command):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            if command:
+                os.execvp(command[0], command)
+            time.sleep(60)
+        os._exit(0)
+    os.wait()
+    return os.read(reading, 20).decode()
+
 """
 
 
@@ -272,31 +293,64 @@ def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: 
     ids=["alone", "xdist", "isolated", "isolated in xdist"],
 )
 def test_kill_9_leaves_a_readable_report_and_no_process(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    """Daemons left the tree before the watchdog saw them there, as copies of the run and as programs of their own."""
     pytester.makepyfile(
-        test_it="""
-        import os, subprocess, sys, time
-        SLEEPS = "import time; time.sleep(60)"
-        STARTS = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEPS!r}]); print(p.pid)"
-        def test_fine(): pass
-        def test_long():
-            command = [sys.executable, "-uc", f"{STARTS}; p.wait()"]
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            grandchild = child.stdout.readline().strip()
-            open("pids", "w").write(f"{grandchild} {child.pid} {os.getpid()}")
-            time.sleep(60)
-        """
+        test_it=DAEMON
+        + """
+SLEEPS = "import time; time.sleep(60)"
+STARTS = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEPS!r}]); print(p.pid)"
+def test_fine(): pass
+def test_long():
+    daemons = f"{daemon()} {daemon('sleep', '60')}"
+    command = [sys.executable, "-uc", f"{STARTS}; p.wait()"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    grandchild = child.stdout.readline().strip()
+    open("pids", "w").write(f"{daemons} {grandchild} {child.pid} {os.getpid()}")
+    time.sleep(60)
+"""
     )
     command = [sys.executable, "-m", "pytest", "--amm-budget=2GB", "--amm-json=report.json", "test_it.py", *workers]
     process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pids = pytester.path / "pids"
-    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 5)
     wait_for_report(pytester.path / "report.json", count=1)
-    process.kill()
-    process.wait()
-    tests = wait_for_report(pytester.path / "report.json", count=2)
-    assert [test["outcome"] for test in tests] == ["passed", "killed"]
-    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
-    assert not watchdogs_of(process.pid)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        process.kill()
+        process.wait()
+        tests = wait_for_report(pytester.path / "report.json", count=2)
+        assert [test["outcome"] for test in tests] == ["passed", "killed"]
+        wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
+        wait_until(lambda: not watchdogs_of(process.pid))
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.mark.parametrize(
+    ("marker", "arguments"),
+    [("", ("--amm-budget=2GB",)), ("@pytest.mark.amm_budget('1GB')", ("-n1",))],
+    ids=["by an option", "by a marker in xdist"],
+)
+def test_an_orderly_end_leaves_daemons_alone(
+    pytester: pytest.Pytester, marker: str, arguments: tuple[str, ...]
+) -> None:
+    body = "open('pids', 'w').write(f'{daemon(\"sleep\", \"60\")} {os.getpid()}')"
+    pytester.makepyfile(test_it=f"{DAEMON}{marker}\ndef test_it():\n    {body}\n")
+    result = pytester.runpytest_subprocess(*arguments)
+    daemon, watched = map(int, (pytester.path / "pids").read_text().split())
+    assert result.parseoutcomes() == {"passed": 1}
+    wait_until(lambda: not watchdogs_of(watched))
+    assert alive(daemon)
+    os.kill(daemon, signal.SIGKILL)
+    assert "killed" not in result.stderr.str()
+
+
+def test_a_run_inside_adds_its_id_to_the_environment_and_takes_it_away(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "around")
+    pytester.makepyfile(f"import os\ndef test_it(): assert os.environ['{VARIABLE}'].partition(':')[2] == 'around'")
+    assert pytester.runpytest_inprocess("--amm-budget=2GB").parseoutcomes() == {"passed": 1}
+    assert os.environ[VARIABLE] == "around"
 
 
 def test_no_watchdog_outlives_an_orderly_run(pytester: pytest.Pytester) -> None:

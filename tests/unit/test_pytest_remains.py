@@ -1,0 +1,138 @@
+"""What a killed run has left: found among real processes, ended, and nobody else's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pytest_amm.proctree import stat_fields
+from pytest_amm.remains import GRACE_SECONDS, VARIABLE, Remains
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+SLEEP = ("sleep", "60")
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+TIDY = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(7)); print(flush=True); time.sleep(60)"
+
+DAEMON = """
+import os, sys, time
+from pytest_amm.board import Board
+
+board = Board.create(sys.argv[1])
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.fixture
+def run_id() -> str:
+    return os.urandom(12).hex()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a program with only this id in its environment."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(run_id: str | None, *command: str, leads: bool = False) -> subprocess.Popen[str]:
+        given = {"PATH": os.environ["PATH"], **({VARIABLE: run_id} if run_id else {})}
+        process = subprocess.Popen(
+            command or SLEEP, env=given, stdout=subprocess.PIPE, text=True, start_new_session=leads
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_what_carries_the_id_ends_and_nothing_else(start: Start, run_id: str) -> None:
+    """Also a run inside, which has both ids; not the run around it, a run beside it, nor what has none."""
+    ours, inside = start(run_id), start(f"{os.urandom(12).hex()}:{run_id}")
+    others = [start(os.urandom(12).hex()), start(None)]
+    Remains(run_id, own_start(), []).end()
+    assert [ours.wait(5), inside.wait(5)] == [-signal.SIGTERM, -signal.SIGTERM]
+    assert [other.poll() for other in others] == [None, None]
+
+
+def test_the_run_around_outlives_the_one_inside(start: Start, run_id: str) -> None:
+    around = start(run_id)
+    inner = os.urandom(12).hex()
+    inside = start(f"{inner}:{run_id}")
+    Remains(inner, own_start(), []).end()
+    assert inside.wait(5) == -signal.SIGTERM
+    assert around.poll() is None
+
+
+def test_a_forked_copy_is_known_by_the_board_that_it_has_mapped(start: Start, run_id: str) -> None:
+    run = start(None, sys.executable, "-c", DAEMON, run_id)
+    assert run.stdout is not None
+    daemon = int(run.stdout.readline())
+    assert run.wait(5) == 0
+    Remains(os.urandom(12).hex(), own_start(), []).end()
+    assert alive(daemon)
+    Remains(run_id, own_start(), []).end()
+    assert not alive(daemon)
+
+
+def test_what_was_seen_needs_no_id_but_must_be_the_same_process(start: Start, run_id: str) -> None:
+    seen, reused = start(None), start(None)
+    started = [int(stat_fields(process.pid)[19]) for process in (seen, reused)]
+    Remains(run_id, own_start(), [(seen.pid, started[0]), (reused.pid, started[1] - 1)]).end()
+    assert seen.wait(5) == -signal.SIGTERM
+    assert reused.poll() is None
+
+
+def test_its_children_and_its_session_are_the_runs_too(start: Start, run_id: str) -> None:
+    """Without the id and started after the last look."""
+    sleeps = "env -i sh -c 'echo $$; exec sleep 60' &"
+    leader = start(run_id, "sh", "-c", f"{sleeps} ({sleeps}) && echo; wait", leads=True)
+    assert leader.stdout is not None
+    lines = [leader.stdout.readline().strip() for _ in range(3)]  # two pids, and that the one between them is gone
+    family = {int(line or leader.pid) for line in lines}
+    assert {left.pid for left in Remains(run_id, own_start(), []).look()} == family
+    Remains(run_id, own_start(), []).end()
+    assert not any(map(alive, family))
+
+
+def test_what_is_older_than_the_run_is_left_alone(start: Start, run_id: str) -> None:
+    older = start(run_id)
+    Remains(run_id, int(stat_fields(older.pid)[19]) + 1, []).end()
+    assert older.poll() is None
+
+
+def test_it_may_tidy_up_and_is_killed_when_it_stays(start: Start, run_id: str) -> None:
+    tidy, stubborn = (start(run_id, sys.executable, "-c", code) for code in (TIDY, STUBBORN))
+    for process in (tidy, stubborn):
+        assert process.stdout is not None
+        process.stdout.readline()
+    before = time.monotonic()
+    Remains(run_id, own_start(), []).end()
+    assert [tidy.wait(5), stubborn.wait(5)] == [7, -signal.SIGKILL]
+    assert time.monotonic() - before >= GRACE_SECONDS
+
+
+def own_start() -> int:
+    return int(stat_fields(os.getpid())[19])
+
+
+def alive(pid: int) -> bool:
+    try:
+        return stat_fields(pid)[0] not in b"ZX"
+    except OSError:
+        return False
