@@ -126,7 +126,7 @@ class Reporter:
         records = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
         if records and (not quiet or any(map(terminal.fails, records))):
             top_count = len(records) if everything else settings.top_count
-            terminalreporter.section("memory")
+            terminalreporter.write_sep("=", "memory")
             for line in terminal.section(
                 records,
                 width=terminalreporter._tw.fullwidth,
@@ -151,7 +151,7 @@ class Reporter:
             from pytest_amm.compare import lines
 
             names = ", ".join(os.path.basename(path) for path in settings.compare_paths)
-            terminalreporter.section(f"memory compared with {names}")
+            terminalreporter.write_sep("=", f"memory compared with {names}")
             count = len(self._changes) if everything else max(1, settings.top_count)
             width = terminalreporter._tw.fullwidth
             for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=count, width=width):
