@@ -11,8 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +74,35 @@ def ask(pid: int, *, trace_seconds: float, wait_seconds: float, proc: Path = Pat
     """The evidence of a running process. Raises AMMError where it does not answer, saying why that may be."""
     if not 0 <= trace_seconds <= MAX_TRACE_SECONDS:
         raise AMMError(f"evidence: got {trace_seconds:g} s of tracing; expected 0 to {MAX_TRACE_SECONDS:g} s")
-    request = _request_file(pid, proc)
-    answer = request.with_suffix(".answer")
-    answer.unlink(missing_ok=True)
-    write_whole(request, {"trace_seconds": trace_seconds})
-    if os.geteuid() == 0:
-        os.chown(request, *_owner(pid, proc))
-    until = time.monotonic() + trace_seconds + wait_seconds
-    try:
-        while time.monotonic() < until:
-            if answer.exists():
-                evidence: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-                return evidence
-            if not (proc / str(pid)).exists():
-                raise AMMError(f"evidence: process {pid} has ended before it answered")
-            time.sleep(POLL_SECONDS)
-    finally:
-        request.unlink(missing_ok=True)
-        answer.unlink(missing_ok=True)
-    raise NoAnswerError(f"process {pid} did not answer within {trace_seconds + wait_seconds:g} s")
+    uid, gid = _owner(pid, proc)
+    bases = private_bases(_environment(pid, proc), uid)
+    with _acting_as(pid, uid, gid):
+        request = _request_file(pid, bases)
+        answer = request.with_suffix(".answer")
+        try:
+            answer.unlink(missing_ok=True)
+            write_whole(request, {"trace_seconds": trace_seconds})
+        except OSError as error:
+            raise AMMError(f"evidence: process {pid} cannot be asked: {error}") from error
+        try:
+            evidence = _answered(pid, answer, time.monotonic() + trace_seconds + wait_seconds, proc)
+        finally:
+            request.unlink(missing_ok=True)
+            answer.unlink(missing_ok=True)
+    if evidence is None:
+        raise NoAnswerError(f"process {pid} did not answer within {trace_seconds + wait_seconds:g} s")
+    return evidence
+
+
+def _answered(pid: int, answer: Path, until: float, proc: Path) -> dict[str, Any] | None:
+    while time.monotonic() < until:
+        if answer.exists():
+            evidence: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+            return evidence
+        if not (proc / str(pid)).exists():
+            raise AMMError(f"evidence: process {pid} has ended before it answered")
+        time.sleep(POLL_SECONDS)
+    return None
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
@@ -102,14 +112,39 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def _request_file(pid: int, proc: Path) -> Path:
+@contextmanager
+def _acting_as(pid: int, uid: int, gid: int) -> Iterator[None]:
+    """Root does this as the user of the process: the files are theirs then, and a link that they have laid there leads
+    root no further than themselves."""
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    own, groups = os.getegid(), os.getgroups()
+    try:
+        _become(pid, uid, gid)
+        yield
+    finally:
+        with suppress(OSError):  # where it could not be given up
+            os.seteuid(0)
+            os.setegid(own)
+            os.setgroups(groups)
+
+
+def _become(pid: int, uid: int, gid: int) -> None:
+    try:
+        os.setgroups([])
+        os.setegid(gid)
+        os.seteuid(uid)
+    except OSError as error:
+        raise AMMError(f"evidence: cannot act as the user of process {pid}: {error.strerror}") from error
+
+
+def _request_file(pid: int, bases: Iterable[Path]) -> Path:
     """In the first directory that the process looks into and that can be had."""
-    uid, _ = _owner(pid, proc)
     problems = []
-    for base in private_bases(_environment(pid, proc), uid):
+    for base in bases:
         try:
-            if uid == os.geteuid():
-                make_private(base)
+            make_private(base)
             (base / "evidence").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             problems.append(str(error))

@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -364,11 +365,15 @@ def test_a_trace_has_a_longest_time(process: Path) -> None:
     assert asked(process, trace_seconds=61.0) == "evidence: got 61 s of tracing; expected 0 to 60 s"
 
 
-def test_a_process_that_ends_meanwhile_is_not_waited_for(process: Path) -> None:
-    ends = threading.Timer(0.2, shutil.rmtree, [process])
-    ends.start()
-    assert asked(process) == "evidence: process 123 has ended before it answered"
-    ends.join()
+def test_a_process_that_ends_meanwhile_is_not_waited_for(process: Path, tmp_path: Path) -> None:
+    def end_once_asked() -> None:
+        while not list(tmp_path.rglob("*.request")):
+            time.sleep(0.01)
+        shutil.rmtree(process)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(end_once_asked)
+        assert asked(process) == "evidence: process 123 has ended before it answered"
 
 
 def test_a_process_of_another_user_is_named_so(process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,6 +391,26 @@ def test_a_process_without_a_private_directory_cannot_be_asked(
     own.write_text("in the way")
     monkeypatch.setattr("amm_exporter.control.evidence_request.private_bases", lambda *_: [own])
     assert asked(process) == f"evidence: process 123 cannot be asked: [Errno 17] File exists: '{own}'"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_root_asks_as_the_user_of_the_process_and_follows_no_link_of_theirs(process: Path, tmp_path: Path) -> None:
+    nobody, secret = 65534, tmp_path / "secret"
+    secret.write_text("untouched")
+    secret.chmod(0o600)
+    with tempfile.TemporaryDirectory() as name:
+        public = Path(name)
+        theirs = Path(shutil.move(process.parent, public)) / process.name
+        for path in (public, theirs):
+            os.chown(path, nobody, nobody)
+        (theirs / "environ").write_bytes(f"TMPDIR={public}\0XDG_RUNTIME_DIR=\0".encode())
+        assert asked(theirs, wait_seconds=0.1) == "process 123 did not answer within 0.1 s"
+        evidence = public / f"amm-exporter-{nobody}" / "evidence"
+        assert evidence.stat().st_uid == nobody
+        (evidence / f"123.{os.getpid()}.tmp").symlink_to(secret)
+        assert "cannot be asked: [Errno 13]" in asked(theirs)
+    assert os.geteuid() == 0
+    assert (secret.read_text(), secret.stat().st_uid) == ("untouched", 0)
 
 
 def evidence_of(unix_seconds: int, *leaking: str) -> dict[str, Any]:
