@@ -43,13 +43,8 @@ def test_gets_of_a_django_cache_are_counted_over_all_its_instances(articles, reg
     registry.watch("articles", articles)
     one, other = articles("articles", {}), articles("articles", {})
     one.set("a", 1)
-    assert [one.get("a"), other.get("a"), one.get("b"), other.get("b", 7), one.get("b", default=8)] == [
-        1,
-        1,
-        None,
-        7,
-        8,
-    ]
+    assert [one.get("a"), other.get("a")] == [1, 1]
+    assert [one.get("b"), other.get("b", 7), one.get("b", default=8)] == [None, 7, 8]
     assert one.get_many(["a", "b", "c"]) == {"a": 1}
     assert registry.read() == {"articles": CacheStats(hits=3, misses=5)}
 
@@ -81,12 +76,15 @@ def test_a_forked_child_counts_its_own_look_ups_of_ours_only(articles, registry)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        users.get(1)
-        users.get(2)
-        stats = registry.read()
-        os.write(write, bytes([stats["users"].misses, stats["articles"].misses]))
-        os._exit(0)
+        try:
+            users.get(1)
+            users.get(2)
+            stats = registry.read()
+            os.write(write, bytes([stats["users"].misses, stats["articles"].misses]))
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(read, 2) == bytes([2, 0])
+    os.close(write)  # else a child that told nothing would be waited for
+    told = os.read(read, 2)
     os.close(read)
-    os.close(write)
+    assert told == bytes([2, 0])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 
 from pytest_amm.proctree import Tree
 
@@ -25,13 +25,19 @@ def test_who_looks_is_no_part_of_it() -> None:
 
 
 def test_a_child_comes_in_and_goes() -> None:
+    tree = Tree(os.getpid())
+    assert tree.refresh()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-            tree = Tree(child.pid)
-            assert tree.refresh()
-            assert set(tree.members) == {child.pid}
-            other.communicate(b"\n")
+        assert tree.refresh()
+        assert child.pid in tree.members
         child.communicate(b"\n")
-    deadline = time.monotonic() + 20
-    while tree.refresh():
-        assert time.monotonic() < deadline
+    assert tree.refresh()
+    assert child.pid not in tree.members
+
+
+def test_the_end_of_its_root_is_told() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        tree = Tree(child.pid)
+        assert tree.refresh()
+        child.communicate(b"\n")
+    assert not tree.refresh()
