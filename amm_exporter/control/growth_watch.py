@@ -28,9 +28,15 @@ TOP = 20
 class GrowthWatch:
     """Look at it now and then: it takes readings of types, traced lines and allocators, and ends after `READINGS`."""
 
-    def __init__(self, leak_bytes_per_second: float, *, allocators: AllocatorProbe | None = None) -> None:
+    def __init__(
+        self,
+        leak_bytes_per_second: float,
+        *,
+        shortest_seconds: float = SHORTEST_SECONDS,
+        allocators: AllocatorProbe | None = None,
+    ) -> None:
         pace = max(leak_bytes_per_second, 1.0)
-        self._spacing_seconds = min(LONGEST_SECONDS, max(SHORTEST_SECONDS, TELLING_BYTES / pace / (READINGS - 1)))
+        self._spacing_seconds = min(LONGEST_SECONDS, max(shortest_seconds, TELLING_BYTES / pace / (READINGS - 1)))
         self._objects = ObjectProbe(top=COUNTED_TYPES)
         self._allocators = allocators or AllocatorProbe()
         self._types, self._sites, self._holders = GrowthTable(), GrowthTable(), GrowthTable()

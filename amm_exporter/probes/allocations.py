@@ -27,6 +27,8 @@ MOST_TRACER_BYTES = 5_300_000
 LOOK_SECONDS = 0.02
 _OWN = str(Path(__file__).parents[1]) + os.sep
 """Where AMM's own lines are: nobody looks for those."""
+_COMMAND = _OWN + "cli" + os.sep
+"""Except for the command's: the job of its demo is a program like any other."""
 BLOCK_BYTES = 64
 """What a pymalloc block is taken for where its bytes cannot be read."""
 
@@ -112,6 +114,6 @@ def _sizes() -> Counter[tuple[str, int]]:
         own = (tracemalloc.__file__, _OWN)
         for trace in tracemalloc.take_snapshot().traces:
             frame = trace.traceback[-1]
-            if not frame.filename.startswith(own):
+            if frame.filename.startswith(_COMMAND) or not frame.filename.startswith(own):
                 sizes[frame.filename, frame.lineno] += trace.size
     return sizes
