@@ -20,50 +20,10 @@ from pytest_amm.settings import Settings, read
 pytest_plugins = ["pytester"]
 
 PIECES = (
-    *(
-        "1",
-        "0",
-        "-1",
-        "1.5",
-        "1e9",
-        "nan",
-        "inf",
-        "MB",
-        "GiB",
-        "kb",
-        "s",
-        "h",
-        "%",
-        "85",
-        "off",
-        "stop",
-        "fail",
-        "warn",
-    ),
-    *(
-        "true",
-        "no",
-        "=",
-        "/",
-        ",",
-        " ",
-        "\n",
-        "\0",
-        "x",
-        "tests",
-        ".",
-        "..",
-        "é",
-        "１",
-        "٣",
-        "'",
-        '"',
-        "{",
-        "{0}",
-        "%s",
-    ),
-    *("\\", "9" * 40, "_", "otlp", "http://", ".prom", "[", "99%", "64MB", "1KB", "2s", __file__, os.devnull),
-)
+    "1", "0", "-1", "1.5", "1e9", "nan", "inf", "MB", "GiB", "kb", "s", "h", "%", "85", "off", "stop", "fail", "warn",
+    "true", "no", "=", "/", ",", " ", "\n", "\0", "x", "tests", ".", "..", "é", "１", "٣", "'", '"', "{", "{0}", "%s",
+    "\\", "9" * 40, "_", "otlp", "http://", ".prom", "[", "99%", "64MB", "1KB", "2s", __file__, os.devnull,
+)  # fmt: skip
 OBJECTS = (None, True, False, 0, -1, 1, 2**70, 0.5, float("nan"), float("inf"), b"1MB", [], {}, (), object(), ["1MB"])
 GOOD = ("64MB", "1.5 GiB", "85%", "0.5", "stop", "otlp", "true", "tests=64MB", "report.json", "7", "off", __file__)
 COUNTS = (1_000, pytest.param(10_000, marks=pytest.mark.slow))
