@@ -17,7 +17,7 @@ from amm_exporter.probes.allocations import SiteTrace
 from amm_exporter.units import format_duration, format_size
 
 SPACING_SECONDS, TRACE_SECONDS = 0.8, 2.0
-"""Between two readings, since the demo's leak is fast (a look comes each second); and how long lines are traced then."""
+"""Between two readings, since the demo's leak is fast (a look comes each second); how long lines are traced then."""
 
 
 class LeakStory:
