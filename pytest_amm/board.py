@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pytest_amm.unnamed import unnamed_file
 
-HEADER_BYTES = 4096
+HEADER_BYTES = 4 * 4096  # has room for three paths of any length
 SLOT_BYTES = 1024
 SLOT_COUNT = 255
 _POINTS_AT = HEADER_BYTES + SLOT_COUNT * SLOT_BYTES
@@ -47,7 +47,7 @@ _EXACT_TREE_AT = 72
 _TIGHT = struct.Struct("<II")  # level, ppm
 _TIGHT_AT = 76
 _HIDDEN_AT = 84
-_HOST_AT = 88  # length of the text, the text up to the end of the page
+_HOST_AT = 88  # the length of the text, and the text up to the end of the header
 _GENERATION_AT = 4  # in the words of the owner
 _HOST_LEVEL_AT = 16
 

@@ -63,6 +63,7 @@ class Guard(Watch):
         self._mapped: list[Evidence] | None = None
         self._testifies = False
         self._item_code: CodeType | None = None
+        self._emergency = ""
         self._threads = TestThreads()
         self._evidence = unnamed_file("amm-evidence")
         self._limits = limits.Limits(budget_bytes if stops else None, hard=hard and stops)
@@ -90,6 +91,8 @@ class Guard(Watch):
         watched = super().disarm()
         if watched is not None and watched.stop is not None and watched.stop.rungs:
             self._settle(watched.stop)
+            if watched.stop.scope == "emergency":
+                self._emergency = super().host_words
         return watched
 
     def evidence(self) -> list[Evidence]:
@@ -120,6 +123,15 @@ class Guard(Watch):
     @property
     def refused_at(self) -> str:  # type: ignore[override]  # read-only here
         return self._refusals.where if self._refusals is not None else ""
+
+    @property
+    def host_level(self) -> int:
+        """An emergency ends the run also where the stopped test has given its memory back."""
+        return 2 if self._emergency else super().host_level
+
+    @property
+    def host_words(self) -> str:
+        return self._emergency or super().host_words
 
     def close(self) -> None:
         self._limits.close()

@@ -10,23 +10,27 @@ from typing import Any
 
 
 class HostMemory:
-    """Levels: 0 fine, 1 warn and clean up, 2 stop the run."""
+    """Levels: 0 fine, 1 warn and clean up, 2 stop the run. Without any ratio it reads nothing, and all is fine."""
 
     def __init__(
         self,
-        emergency_ratio: float | None,
-        warn_ratio: float | None,
-        stall_ratio: float | None,
+        emergency_ratio: float | None = None,
+        warn_ratio: float | None = None,
+        stall_ratio: float | None = None,
         cgroup: dict[str, Any] | None = None,
+        pressure: str | None = None,
         *,
         proc: str = "/proc",
     ) -> None:
+        """`pressure` is the file of the stalls of the run's own cgroup; those of the machine count as well."""
         self._cgroup = cgroup
         self._emergency_ratio = emergency_ratio
         self._warn_ratio = warn_ratio
         self._stall_ratio = stall_ratio
-        self._meminfo = _open(f"{proc}/meminfo")
-        self._pressure = _open(f"{proc}/pressure/memory")
+        self.watches = any(ratio is not None for ratio in (emergency_ratio, warn_ratio, stall_ratio))
+        self._meminfo = _open(f"{proc}/meminfo") if self.watches else -1
+        stalls = (f"{proc}/pressure/memory", pressure) if stall_ratio is not None else ()
+        self._pressures = [fd for fd in map(_open, filter(None, stalls)) if fd >= 0]
         self.level = 0
         self.used_bytes = 0
         self.total_bytes = 0
@@ -37,7 +41,7 @@ class HostMemory:
         return round((self._emergency_ratio or 1.0) * self.total_bytes)
 
     def read(self) -> None:
-        if self._emergency_ratio is None and self._warn_ratio is None and self._stall_ratio is None:
+        if not self.watches:
             return
         if self._meminfo >= 0:
             raw = os.pread(self._meminfo, 4096, 0)
@@ -45,8 +49,7 @@ class HostMemory:
             self.used_bytes = self.total_bytes - _kib(raw, b"MemAvailable:")
         if self._cgroup:
             self._read_cgroup(self._cgroup)
-        if self._pressure >= 0:
-            self.stall_ratio = _full_avg10(os.pread(self._pressure, 512, 0))
+        self.stall_ratio = max(map(_full_avg10, self._pressures), default=0.0)
         self.level = self._judge()
 
     def _read_cgroup(self, cgroup: dict[str, Any]) -> None:
@@ -89,7 +92,11 @@ def _kib(raw: bytes, label: bytes) -> int:
     return int(raw[at + len(label) :].split(None, 1)[0]) * 1024 if at >= 0 else 0
 
 
-def _full_avg10(raw: bytes) -> float:
-    """`full avg10=1.23 ...`: percent."""
+def _full_avg10(fd: int) -> float:
+    """`full avg10=1.23 ...`: percent. 0 once the cgroup is gone."""
+    try:
+        raw = os.pread(fd, 512, 0)
+    except OSError:
+        return 0.0
     at = raw.find(b"full avg10=")
     return float(raw[at + 11 :].split(None, 1)[0]) / 100 if at >= 0 else 0.0

@@ -68,11 +68,10 @@ class Isolation:
         try:
             with os.fdopen(answer, "rb") as file:
                 file.seek(0)
-                reports = pickle.loads(file.read())
+                reports, ends = pickle.loads(file.read())
         except (EOFError, pickle.UnpicklingError):  # it ended before, or while, it wrote
-            reports = None
-        if reports is None:
             return self._lost(item, os.waitstatus_to_exitcode(status))
+        item.session.shouldstop = item.session.shouldstop or ends
         hook = item.config.hook
         return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in reports]
 
@@ -86,7 +85,7 @@ class Isolation:
             hook = item.config.hook
             data = [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
             with os.fdopen(os.dup(answer), "wb") as file:
-                file.write(pickle.dumps(data))
+                file.write(pickle.dumps((data, item.session.shouldstop)))
             code = 0
         finally:
             sys.stdout.flush()
@@ -102,6 +101,8 @@ class Isolation:
         if self._board and stop and stop.rungs and self._board.name(self._slot) == item.nodeid[:400]:
             breach = breach_of(stop, phase="call")
             record = killed_record(item.nodeid, breach)
+            if stop.scope == "emergency":
+                item.session.shouldstop = f"amm: emergency stop: {failure.headline(breach)}"
             note = "nothing softer ended it in time, so its process was killed"
             evidence = from_text(self._board.evidence(self._slot, stop.generation))
             text = failure.explain(breach, (), nodeid=item.nodeid, exact=True, notes=(note,), evidence=evidence)

@@ -19,7 +19,6 @@ CEILING_RATIO = 1.45
 ISOLATED_SLOTS = 127
 """Slot 0 is pytest itself, 1 to 127 are xdist's workers; an isolated test has the slot of its parent plus this."""
 
-_CGROUP_FILES = {1: ("memory.usage_in_bytes", "total_inactive_file"), 2: ("memory.current", "inactive_file")}
 _CODE = "import sys; sys.path.append(sys.argv[1]); from pytest_amm.watchdog import main; main(sys.argv[2:])"
 
 
@@ -53,17 +52,12 @@ def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] 
 
 def watchdog_settings(settings: Settings, aftermath: dict[str, Any] | None) -> dict[str, Any]:
     limits = [settings.test_budget_bytes, *(each.size_bytes for each in settings.directories)]
-    guards = settings.emergency_asked or (settings.has_budget and settings.on_breach == "stop")
     return {
         "budget_bytes": settings.budget_bytes,
         "least_limit_bytes": min((limit for limit in limits if limit), default=None),
         "stop_ratio": CEILING_RATIO,
         "stops": settings.on_breach == "stop",
         "signal": int(SIGNAL),
-        "emergency_ratio": settings.emergency_ratio if guards else None,
-        "warn_ratio": settings.emergency_warn_ratio if guards else None,
-        "stall_ratio": settings.emergency_stall_ratio if guards else None,
-        "cgroup": container() if guards and settings.emergency_warn_ratio is not None else None,
         "run_cgroup": run_cgroup(),
         "aftermath": aftermath,
     }
@@ -79,29 +73,6 @@ def run_cgroup() -> dict[str, Any] | None:
     except OSError:
         return None
     return {"directory": str(found.directories[0]), "version": found.version} if found else None
-
-
-def container() -> dict[str, Any] | None:
-    """Which files tell the memory of the container, where one limits this process."""
-    from amm_exporter.errors import ProbeError
-    from amm_exporter.probes.limit import LimitProbe
-
-    probe = LimitProbe()
-    try:
-        cgroup = probe.cgroup()
-    except ProbeError:
-        return None
-    finally:
-        probe.close()
-    if cgroup is None or cgroup.limit_bytes is None:
-        return None
-    usage, inactive = _CGROUP_FILES[cgroup.version]
-    return {
-        "usage": os.path.join(cgroup.path, usage),
-        "stat": os.path.join(cgroup.path, "memory.stat"),
-        "inactive": inactive,
-        "limit": cgroup.limit_bytes,
-    }
 
 
 def slot_of(worker: str) -> int:

@@ -51,6 +51,20 @@ def find_memory_cgroup(membership: bytes, *, proc: Path = PROC, sysfs: Path = SY
     return None
 
 
+def find_pressure(membership: bytes, *, proc: Path = PROC, sysfs: Path = SYSFS) -> Path | None:
+    """The stalls of the version 2 cgroup of the process whose /proc/<pid>/cgroup is given; they need no controller."""
+    path = memory_paths(membership.decode(errors="replace")).get(2)
+    try:
+        mounts = memory_mounts(read_once(proc / "self" / "mountinfo").decode(errors="replace"), sysfs)
+    except ProbeError:
+        return None
+    candidates = [mount for mount in mounts if mount.version == 2]
+    if path is None or not candidates:
+        return None
+    directories = visible_directories(best_mount(candidates, path), path, holding="memory.pressure")
+    return next((directory / "memory.pressure" for directory in directories), None)
+
+
 def memory_paths(text: str) -> dict[int, str]:
     """The path in each version's hierarchy, from /proc/<pid>/cgroup lines such as `4:memory:/a/b` and `0::/a/b`."""
     paths = {}
@@ -95,8 +109,10 @@ def best_mount(mounts: list[Mount], path: str) -> Mount:
     return max(holding, key=lambda mount: len(mount.root)) if holding else mounts[0]
 
 
-def visible_directories(mount: Mount, path: str) -> Iterator[Path]:
+def visible_directories(mount: Mount, path: str, *, holding: str | None = None) -> Iterator[Path]:
     """From the cgroup's own directory up to the mount point, those that have memory files and charge their children.
+
+    What they must have is a file of memory in use, or the one named.
 
     Where the path lies outside what is mounted (seen from another namespace), what remains is the mount point itself.
     """
@@ -106,7 +122,7 @@ def visible_directories(mount: Mount, path: str) -> Iterator[Path]:
         below = PurePosixPath()
     for depth in range(len(below.parts), -1, -1):
         directory = mount.point.joinpath(*below.parts[:depth])
-        if not (directory / USAGE_FILES[mount.version]).exists():
+        if not (directory / (holding or USAGE_FILES[mount.version])).exists():
             continue
         if depth < len(below.parts) and mount.version == 1 and not charges_children(directory):
             return

@@ -1,4 +1,4 @@
-"""Leak gate, the fixture `amm`, emergency stop, hooks, and the company of other plugins, in real runs."""
+"""Leak gate, the fixture `amm`, hooks, and the company of other plugins, in real runs."""
 
 from __future__ import annotations
 
@@ -156,42 +156,6 @@ def test_a_measured_block_does_not_hide_the_tests_own_peak(pytester: pytest.Pyte
     pytester.runpytest_subprocess("--amm-json=r.json")
     (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
     assert test["growth_bytes"] > 85 << 20
-
-
-def test_an_emergency_stops_the_test_and_ends_the_run_in_order(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_it="""
-        import time
-        def test_long(): time.sleep(20)
-        def test_never(): open("ran", "w").close()
-        """
-    )
-    result = pytester.runpytest_subprocess("--amm-emergency=0.1%", "--amm-emergency-warn=0.1%")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert not (pytester.path / "ran").exists()
-    result.stdout.fnmatch_lines(
-        ["*OverBudget: stopped: the machine had in use *", "*amm: emergency stop: * of the memory of this machine*"]
-    )
-
-
-def test_the_warning_level_cleans_up_and_goes_on(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import gc, time, weakref
-        gc.disable()
-        class Node: pass
-        node = Node(); node.self = node
-        watch = weakref.ref(node)
-        del node
-        def test_first(): time.sleep(0.5)
-        def test_second(): assert watch() is None
-        """
-    )
-    result = pytester.runpytest_subprocess("--amm-emergency=100%", "--amm-emergency-warn=0.1%")
-    assert result.parseoutcomes() == {"passed": 2}
-    result.stdout.fnmatch_lines(
-        ["warning: up to * of the memory of this machine or container was in use; from 0.1% on*"]
-    )
 
 
 def test_hooks_are_called_with_what_they_promise(pytester: pytest.Pytester) -> None:

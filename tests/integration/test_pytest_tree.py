@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from amm_exporter.probes.cgroups import find_memory_cgroup
 
 pytest_plugins = ["pytester"]
 
@@ -37,26 +32,6 @@ def test_together():
     for each in both:
         each.communicate()
 """
-
-
-@pytest.fixture
-def own_cgroup() -> Iterator[Path]:
-    """A memory cgroup of its own beside the one that this process is in."""
-    found = find_memory_cgroup(Path("/proc/self/cgroup").read_bytes())
-    if found is None:
-        pytest.skip("no memory cgroup here")
-    directory = found.directories[-1] / f"amm-test-{os.getpid()}"
-    try:
-        directory.mkdir()
-        if not (directory / "cgroup.procs").exists() or not any(directory.glob("memory.[mp]*")):
-            raise OSError("without a memory controller")
-    except OSError as error:
-        pytest.skip(f"no cgroup can be made here: {error}")
-    yield directory
-    deadline = time.monotonic() + 10
-    while (directory / "cgroup.procs").read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)  # the watchdog ends a moment after the run
-    directory.rmdir()
 
 
 def summary_of(pytester: pytest.Pytester, prefix: tuple[str, ...] = ()) -> dict[str, Any]:

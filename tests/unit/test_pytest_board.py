@@ -41,6 +41,11 @@ def test_every_field_comes_back_and_touches_no_other(board: Board, slot: int) ->
     board.write_tightest(1, 812_345)
     board.write_tree_peak_source(cgroup=True)
     assert (board.tightest(), board.tree_peak_source) == ((1, 812_345), "cgroup")
+    assert (board.refusals_hidden, board.host_settings()) == (False, "")
+    board.hide_refusals()
+    board.write_host_settings("ü" * 6000)
+    assert (board.refusals_hidden, board.host_settings()) == (True, "ü" * 6000)
+    assert board.owner(slot) == values[0]
     assert not board.ended
     board.end()
     assert board.ended

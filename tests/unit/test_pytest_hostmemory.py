@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def test_stalls_stop_it_as_well_however_much_is_free(tmp_path: Path, stalled: fl
     assert host(tmp_path, used=0.1, stalled=stalled).level == level
 
 
+@pytest.mark.parametrize(("stalled", "level"), [(0.39, 0), (0.40, 2)])
+def test_a_container_stands_still_also_where_the_machine_goes_on(tmp_path: Path, stalled: float, level: int) -> None:
+    own = tmp_path / "memory.pressure"
+    own.write_text(f"some avg10=99.00\nfull avg10={100 * stalled:.2f} avg60=0.00 avg300=0.00 total=9\n")
+    memory = host(tmp_path, stalled=0.1, pressure=str(own))
+    assert (memory.level, memory.stall_ratio) == (level, stalled)
+    assert host(tmp_path, stalled=0.1, pressure=str(tmp_path / "gone")).stall_ratio == 0.1
+
+
 def test_either_can_be_off(tmp_path: Path) -> None:
     assert host(tmp_path, used=0.99, emergency_ratio=None).level == 1
     assert host(tmp_path, stalled=1.0, stall_ratio=None).level == 0
@@ -66,6 +76,14 @@ def test_a_container_counts_where_it_is_the_fuller_one_without_its_idle_file_cac
     memory = host(tmp_path, used=0.1, cgroup=cgroup)
     assert (memory.level, memory.used_bytes) == (level, usage * GIB)
     assert host(tmp_path, used=0.9, cgroup=cgroup).level == 2
+
+
+def test_without_any_ratio_it_opens_and_reads_nothing() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    memory = HostMemory()
+    memory.read()
+    assert (memory.watches, memory.level, memory.used_bytes) == (False, 0, 0)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_machine_without_these_files_never_stops_a_run(tmp_path: Path) -> None:

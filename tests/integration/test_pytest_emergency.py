@@ -1,0 +1,140 @@
+"""The emergency stop: a machine or container that is full, or that stands still for memory, ends the run in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("only_this_plugin")
+
+MIB = 1 << 20
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+LONG = """
+import time
+def test_long(): time.sleep(20)
+def test_never(): open("ran", "w").close()
+"""
+FILLS = """
+import pytest, time
+
+@pytest.mark.amm_budget("2GB")
+def test_fills():
+    filled = b"1" * (315 << 20)
+    time.sleep(20)
+
+def test_never(): open("ran", "w").close()
+"""
+THRASHES = """
+import mmap, time
+
+def test_fine(): pass
+
+def test_thrashes():
+    with open("data", "rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        sum(pages[::4096])
+
+def test_never(): open("ran", "w").close()
+"""
+
+
+@pytest.fixture
+def in_container(pytester: pytest.Pytester, own_cgroup: Path) -> Run:
+    """Run pytest in a cgroup that may have so much memory, and in others."""
+
+    def run(limit_bytes: int, *arguments: str, also: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+        limit = own_cgroup / "memory.max"
+        if not limit.exists():
+            limit = own_cgroup / "memory.limit_in_bytes"
+        limit.write_text(str(limit_bytes))
+        enter = "".join(f"echo $$ > {each}/cgroup.procs && " for each in {own_cgroup, *also})
+        pytest_command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        command = ["sh", "-c", enter + 'exec "$@"', "sh", *pytest_command]
+        return subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+@pytest.mark.parametrize("workers", ["", "--amm-isolate", "-n1"], ids=["alone", "isolated", "xdist"])
+def test_it_stops_the_test_and_ends_the_run_in_order(pytester: pytest.Pytester, workers: str) -> None:
+    pytester.makepyfile(test_it=LONG)
+    options = ["--amm-emergency=0.1%", "--amm-emergency-warn=0.1%", *workers.split()]
+    result = pytester.runpytest_subprocess(*options)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert not (pytester.path / "ran").exists()
+    result.stdout.fnmatch_lines(
+        ["*OverBudget: stopped: the machine had in use *", "*amm: emergency stop: * of the memory of this machine*"]
+    )
+
+
+def test_the_warning_level_cleans_up_and_goes_on(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import gc, time, weakref
+        gc.disable()
+        class Node: pass
+        node = Node(); node.self = node
+        watch = weakref.ref(node)
+        del node
+        def test_first(): time.sleep(0.5)
+        def test_second(): assert watch() is None
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-emergency=100%", "--amm-emergency-warn=0.1%")
+    assert result.parseoutcomes() == {"passed": 2}
+    result.stdout.fnmatch_lines(
+        ["warning: up to * of the memory of this machine or container was in use; from 0.1% on*"]
+    )
+
+
+def test_a_marker_alone_turns_it_on(pytester: pytest.Pytester, in_container: Run) -> None:
+    pytester.makepyfile(test_it=FILLS)
+    result = in_container(400 * MIB)
+    assert result.returncode == pytest.ExitCode.INTERRUPTED, result.stdout
+    assert "OverBudget: stopped: the machine had in use" in result.stdout
+    assert "amm: emergency stop: " in result.stdout
+    assert not (pytester.path / "ran").exists()
+
+
+def test_without_any_budget_nobody_looks_at_the_machine(pytester: pytest.Pytester, in_container: Run) -> None:
+    pytester.makepyfile(test_it=FILLS.replace('@pytest.mark.amm_budget("2GB")', "").replace("(20)", "(0.6)"))
+    result = in_container(400 * MIB, "--amm-peaks")
+    assert result.returncode == pytest.ExitCode.OK, result.stdout
+    assert "warning: up to" not in result.stdout
+
+
+def test_a_container_that_stands_still_for_memory_ends_the_run_with_its_report(
+    pytester: pytest.Pytester, in_container: Run, stall_cgroup: Path
+) -> None:
+    """For real: the test reads a file that is larger than what the container may have, again and again.
+
+    2 % and not 40 %: the kernel's average over 10 s would take as long to rise.
+    """
+    data = pytester.path / "data"
+    if os.major(pytester.path.stat().st_dev) == 0:
+        pytest.skip("needs a disk: in memory or on an overlay nothing is read again")
+    with data.open("wb") as file:
+        file.write(b"1" * (160 * MIB))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    pytester.makepyfile(test_it=THRASHES)
+    options = ("--amm-emergency-stall=2%", "--amm-emergency=100%", "--amm-json=report.json")
+    result = in_container(128 * MIB, *options, also=(stall_cgroup,))
+    assert result.returncode == pytest.ExitCode.INTERRUPTED, result.stdout
+    assert "OverBudget: stopped: every task stood still for memory" in result.stdout
+    assert "amm: emergency stop: " in result.stdout
+    document = json.loads((pytester.path / "report.json").read_text())
+    outcomes = [(test["nodeid"].rpartition(":")[2], test["outcome"]) for test in document["tests"]]
+    assert outcomes == [("test_fine", "passed"), ("test_thrashes", "failed")]
+    assert document["complete"]
+    assert document["tests"][1]["breach"]["scope"] == "emergency"
