@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from probe_trees import make_tree
+from probe_trees import V1_MOUNT, V2_MOUNT, make_tree
 
 from amm_exporter.errors import ProbeError
+from amm_exporter.probes.cgroups import find_pressure
 from amm_exporter.probes.pressure import PressureProbe
 
 HOST = "some avg10=1.50 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.25 avg60=0.00 avg300=0.00 total=1000001\n"
@@ -61,3 +62,27 @@ def test_the_kernels_older_file_without_full_line_is_an_error_not_a_zero(tmp_pat
     probe = PressureProbe(proc=make_tree(tmp_path, {"pressure/memory": HOST.splitlines()[0] + "\n"}))
     with pytest.raises(ProbeError):
         probe.read()
+
+
+UNIFIED = V2_MOUNT.format(root="/").replace("/sys/fs/cgroup rw", "/sys/fs/cgroup/unified rw")
+
+
+@pytest.mark.parametrize(
+    ("membership", "mounts", "held", "found"),
+    [
+        ("0::/app\n", V2_MOUNT.format(root="/"), "app", "app"),
+        ("0::/app\n", V2_MOUNT.format(root="/app"), ".", ""),
+        ("4:memory:/m\n0::/app\n", V1_MOUNT.format(root="/") + UNIFIED, "unified/app", "unified/app"),
+        ("4:memory:/m\n0::/gone\n", V1_MOUNT.format(root="/") + UNIFIED, "unified", "unified"),
+        ("4:memory:/m\n", V1_MOUNT.format(root="/"), "memory/m", None),
+        ("0::/app\n", "", "app", None),
+        ("0::/app\n", V2_MOUNT.format(root="/"), "other", None),
+    ],
+)
+def test_which_cgroup_tells_the_stalls_of_a_process(
+    tmp_path: Path, membership: str, mounts: str, held: str, found: str | None
+) -> None:
+    """They are told by version 2 alone, also where version 1 has the memory controller."""
+    make_tree(tmp_path, {"proc/self/mountinfo": mounts, "sys": {f"{held}/memory.pressure": CGROUP}})
+    expected = None if found is None else tmp_path / "sys" / found / "memory.pressure"
+    assert find_pressure(membership.encode(), proc=tmp_path / "proc", sysfs=tmp_path / "sys") == expected
