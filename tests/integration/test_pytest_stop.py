@@ -337,7 +337,7 @@ def test_an_orderly_end_leaves_daemons_alone(
     pytester.makepyfile(test_it=f"{DAEMON}{marker}\ndef test_it():\n    {body}\n")
     result = pytester.runpytest_subprocess(*arguments)
     daemon, watched = map(int, (pytester.path / "pids").read_text().split())
-    assert result.parseoutcomes() == {"passed": 1}
+    result.assert_outcomes(passed=1)
     wait_until(lambda: not watchdogs_of(watched))
     assert alive(daemon)
     os.kill(daemon, signal.SIGKILL)
