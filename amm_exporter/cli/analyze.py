@@ -1,6 +1,6 @@
 """Read evidence files in words: what leaks and how fast, which types and lines, and what keeps them alive.
 
-amm analyze evidence.json
+    amm analyze evidence.json
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Mapping
 
 from amm_exporter.cli import options
 from amm_exporter.policy import KEYS, Policy, environment_variable
@@ -30,8 +31,10 @@ def show(policy: Policy) -> str:
         if parent and parent != group:
             lines.append(f"{parent}:")
         group = parent
-        text = f"{'  ' if parent else ''}{leaf}: {_yaml(value)}"
+        table = value if isinstance(value, Mapping) else {}
+        text = f"{'  ' if parent else ''}{leaf}:" + ("" if table else f" {_yaml(value)}")
         lines.append(f"{text:<40}  # {policy.sources[key]}")
+        lines += [f"  {name}: {_yaml(part)}" for name, part in table.items()]
     return "\n".join(lines)
 
 
@@ -47,9 +50,14 @@ def _paragraph(name: str, policy: Policy) -> str:
         "environment": environment_variable(name),
         "in force": f"{_yaml(policy.settings[name])} ({policy.sources[name]})",
     }
-    body = [textwrap.fill(key.help, 100)]
-    body += [textwrap.fill(f"{label}: {text}", 100, subsequent_indent="  ") for label, text in facts.items()]
+    body = [_filled(key.help)]
+    body += [_filled(f"{label}: {text}", subsequent_indent="  ") for label, text in facts.items()]
     return f"{name}\n" + textwrap.indent("\n".join(body), "    ")
+
+
+def _filled(text: str, subsequent_indent: str = "") -> str:
+    """In lines of 100 characters. No flag is torn at a hyphen."""
+    return textwrap.fill(text, 100, subsequent_indent=subsequent_indent, break_on_hyphens=False)
 
 
 def _yaml(value: object) -> str:

@@ -1,8 +1,8 @@
 """Print the Prometheus rules for a policy. The thresholds in them are read from what each process exports.
 
-amm rules > rules/amm.yml
-amm rules --kubernetes | kubectl apply -f -
-amm rules --alertmanager            an Alertmanager example in which CRITICAL inhibits the rest
+    amm rules > rules/amm.yml
+    amm rules --kubernetes | kubectl apply -f -
+    amm rules --alertmanager            an Alertmanager example in which CRITICAL inhibits the rest
 """
 
 from __future__ import annotations
