@@ -1,6 +1,8 @@
-"""Read evidence files in words: what leaks and how fast, which types and lines, and what keeps them alive.
+"""Read evidence files in words.
 
     amm analyze evidence.json
+
+What leaks and how fast, which types and lines, and what keeps them alive.
 """
 
 from __future__ import annotations

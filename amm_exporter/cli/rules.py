@@ -1,8 +1,10 @@
-"""Print the Prometheus rules for a policy. The thresholds in them are read from what each process exports.
+"""Print the Prometheus rules for a policy.
 
     amm rules > rules/amm.yml
     amm rules --kubernetes | kubectl apply -f -
     amm rules --alertmanager            an Alertmanager example in which CRITICAL inhibits the rest
+
+The thresholds in the rules are read from what each process exports.
 """
 
 from __future__ import annotations
