@@ -67,7 +67,7 @@ class GcProbe:
         self._callback = self._on_gc
         self._late_errors = LateErrors(GcProbe._on_gc.__code__)
         self._recorded_count = self._drained_count = 0
-        self.freed_bytes = self.floor_bytes = self.full_count = 0
+        self.freed_bytes = self.floor_bytes = self._full_count = 0
 
     @property
     def started(self) -> bool:
@@ -99,6 +99,13 @@ class GcProbe:
                 )
         self._drained_count += len(taken)
         return taken
+
+    @property
+    def full_count(self) -> int:
+        """Ask it before `floor_bytes`: in a forked child it begins anew, with or without a collection there."""
+        if self._pid != os.getpid():
+            self._forget_parent()
+        return self._full_count
 
     @property
     def dropped_count(self) -> int:
@@ -142,7 +149,7 @@ class GcProbe:
             if after is not None:
                 self.freed_bytes += max(0, self._rss_before - after)
                 self.floor_bytes = after
-                self.full_count += 1
+                self._full_count += 1
 
     def _rss(self) -> int | None:
         """5 us twice a full collection, which itself takes a thousand times that; None where it cannot be read."""
@@ -157,5 +164,5 @@ class GcProbe:
             pauses.clear()
         self._max_seconds = [0.0] * GENERATIONS
         self._recorded_count = self._drained_count = 0
-        self.freed_bytes = self.floor_bytes = self.full_count = 0
+        self.freed_bytes = self.floor_bytes = self._full_count = 0
         self._pid = os.getpid()

@@ -150,6 +150,20 @@ def test_a_forked_child_records_its_own_pauses_only(probe: GcProbe) -> None:
     assert len(probe.drain()) == 2
 
 
+def test_a_forked_child_has_no_full_collection_before_its_first(probe: GcProbe) -> None:
+    """Else its floor would be told as 0, once its count is found to have changed."""
+    gc.collect(2)
+    pid = os.fork()
+    if pid == 0:
+        counts = [probe.full_count]
+        for generation in (0, 2):
+            gc.collect(generation)
+            counts.append(probe.full_count)
+        os._exit(0 if counts == [0, 0, 1] and probe.floor_bytes > 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert probe.full_count == 1
+
+
 def test_no_descriptor_is_left(quiet_gc: None) -> None:
     before = open_fds()
     probe = GcProbe()
@@ -185,4 +199,4 @@ def test_no_collection_is_lost_while_threads_collect_and_one_drains(quiet_gc: No
     probe.stop()
     made = sum(count.collections for count in probe.counts()) - before
     assert drained[0] + len(probe.drain()) + probe.dropped_count == made
-    assert 5_000 <= made <= 10_000  # two that meet are one collection
+    assert 0 < made <= 10_000  # those that meet another's are none of their own, and that may be many
