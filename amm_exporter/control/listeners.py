@@ -37,15 +37,20 @@ class Listeners:
     def __init__(self) -> None:
         self._on_sample: list[_Paced] = []
         self._on_tier: list[TierListener] = []
+        self.shortest_seconds = float("inf")
+        """The pace of whoever wants to hear of samples most often; 0 of every one."""
         self._disconnect: list[Callable[[], None]] = []
         self._failed: set[Callable[..., object]] = set()
 
     def on_sample(self, listener: Listener, every_seconds: float = 0.0) -> Callable[[], None]:
-        return _add(self._on_sample, _Paced(listener, every_seconds))
+        remove = _add(self._on_sample, _Paced(listener, every_seconds))
+        self._note_shortest()
 
-    def want_every_sample(self, seconds: float) -> bool:
-        """Whether anybody asked to hear more often than once in so many seconds."""
-        return min([paced.every_seconds for paced in self._on_sample], default=seconds) < seconds
+        def undo() -> None:
+            remove()
+            self._note_shortest()
+
+        return undo
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         return _add(self._on_tier, listener)
@@ -70,6 +75,9 @@ class Listeners:
     def disconnect(self) -> None:
         while self._disconnect:
             self._disconnect.pop()()
+
+    def _note_shortest(self) -> None:
+        self.shortest_seconds = min([paced.every_seconds for paced in self._on_sample], default=float("inf"))
 
     def _isolated(self, listener: Callable[..., object], *values: object) -> None:
         try:

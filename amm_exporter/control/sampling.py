@@ -17,15 +17,17 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 
 log = logging.getLogger("amm.control")
 
-AROUND_SECONDS = 1.0
-"""How often new children are looked for, and how long a sample may stand."""
-PRESSURE_SECONDS = 2.0
+CHILDREN_SECONDS = 1.0
+"""How often new children are looked for."""
+STAND_SECONDS = 2.0
+"""How long a sample may stand."""
+PRESSURE_SECONDS = 4.0
 """The kernel averages it that often."""
-LIMIT_SECONDS = 5.0
+LIMIT_SECONDS = 10.0
 """How soon a limit that was changed is followed. Reading them all costs as much as the rest of two samples."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
-ROOMY_HOST_SECONDS = 2.0
+ROOMY_HOST_SECONDS = 4.0
 """The machine, while more is: it does not move as fast as one process can, and costs more to read."""
 _T = TypeVar("_T")
 
@@ -52,7 +54,7 @@ class Sampler:
         self._clock = clock
         self._wall_clock = wall_clock
         self._process = ProcessProbe(pid, proc=proc)
-        self._tree = TreeProbe(pid, proc=proc, look_seconds=AROUND_SECONDS)
+        self._tree = TreeProbe(pid, proc=proc, look_seconds=CHILDREN_SECONDS)
         self._limit = LimitProbe(
             pid=pid,
             configured_bytes=policy.limit_bytes,
@@ -65,13 +67,9 @@ class Sampler:
         self._failed: frozenset[str] = frozenset()
         self._host: HostMemory | None = None
         self._host_due = float("-inf")
-        self._use = {
-            "process": self._process.rss_bytes,
-            "tree": self._tree.rss_bytes,
-            "cgroup": self._limit.cgroup_usage_bytes,
-        }
+        self._resident_bytes = 0
         self._held: list[tuple[Callable[[], int], int]] = []
-        self._stands_until = float("-inf")
+        self.stands_until = float("-inf")
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
@@ -99,26 +97,44 @@ class Sampler:
             pressure=self._pressures,
             failed=self._failed,
         )
-        self._stands_until = min(now + AROUND_SECONDS, self._host_due)
-        self._held = [
-            (self._use[each.scope], _counted(sample, each)) for each in sample.readings if each.scope != "host"
-        ]
+        self._hold(sample)
         return sample
 
-    def stands(self, slack_bytes: int) -> bool:
-        """Whether a glance shows that the last sample still stands: it is young, and no reading has moved by so much.
+    def glance(self, now: float, slack_bytes: int) -> int | None:
+        """The resident set of the process while the last sample stands: it is young, and neither that nor what is held
+        against a limit has moved by so much.
 
-        Costs a tenth of a sample. False where something cannot be read: `take` finds out what.
+        Costs a tenth of a sample. None also where something cannot be read: `take` finds out what.
         """
-        if self._clock() >= self._stands_until:
-            return False
+        if now >= self.stands_until:
+            return None
         try:
+            resident_bytes = self._process.rss_bytes()
+            if abs(resident_bytes - self._resident_bytes) >= slack_bytes:
+                return None
             for use, before in self._held:
                 if abs(use() - before) >= slack_bytes:
-                    return False
+                    return None
         except ProbeError:
-            return False
-        return True
+            return None
+        return resident_bytes
+
+    def is_still(self) -> bool:
+        """Whether no page came or went since it was asked last, where a glance would compare nothing else."""
+        return not self._held and self._process.is_still()
+
+    def _hold(self, sample: Sample) -> None:
+        """What the next glances compare with."""
+        if sample.process is None:
+            self.stands_until = float("-inf")
+            return
+        self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
+        self._resident_bytes = sample.process.rss_bytes
+        self._held = []
+        if sample.cgroup is not None and any(each.scope == "cgroup" for each in sample.readings):
+            self._held.append((self._limit.cgroup_usage_bytes, sample.cgroup.usage_bytes))
+        if sample.tree is not None and len(sample.tree.processes) > 1:
+            self._held.append((self._tree.rss_bytes, sample.tree.rss_bytes))
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""
@@ -172,11 +188,6 @@ class Sampler:
             log.warning("probe %s failed, its metrics are absent until it works again: %s", name, problem)
         elif not worked and problem is None:
             log.info("probe %s works again", name)
-
-
-def _counted(sample: Sample, reading: Reading) -> int:
-    """What the kernel counts for a reading: of a cgroup its usage, file cache included."""
-    return sample.cgroup.usage_bytes if sample.cgroup and reading.scope == "cgroup" else reading.used_bytes
 
 
 def readings(

@@ -23,7 +23,7 @@ from amm_exporter.model import Sample, Tier
 from amm_exporter.probes.gc_events import GcPause
 
 SCOPE_NAME = "amm_exporter"
-TAKE_SECONDS = 1.0
+TAKE_SECONDS = 2.0
 """How often pauses are recorded and the history grows, however fast samples come; a scrape records what is there."""
 
 

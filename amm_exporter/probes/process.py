@@ -48,6 +48,7 @@ class ProcessProbe:
         self._base = proc / ("self" if pid is None else str(pid))
         self._statm = KeptFile(self._base / "statm", own=pid is None)
         self._last: tuple[bytes, ProcessMemory] | None = None
+        self._seen = b""
         self._portable: PortableProcess | None = None
         if proc == PROC and not sys.platform.startswith("linux"):
             self._portable = PortableProcess(pid)
@@ -61,11 +62,21 @@ class ProcessProbe:
         """The resident set alone: the cheapest reading there is."""
         if self._portable:
             return self._portable.read().rss_bytes
-        raw = self._read_statm()
+        raw = self._statm.read(128) if self._given_pid is None else self._read_statm()
         try:
             return int(raw.split(None, 2)[1]) * PAGE_BYTES
         except (ValueError, IndexError):
             raise unexpected(self._statm.path, raw) from None
+
+    def is_still(self) -> bool:
+        """Whether nothing has moved since it was asked last; False where that cannot be told."""
+        if self._portable:
+            return False
+        try:
+            before, self._seen = self._seen, self._statm.read(128)
+        except ProbeError:
+            return False
+        return self._seen == before
 
     def read(self) -> ProcessMemory:
         """Resident set and address space now. Raises ProbeError when the process has ended or cannot be read."""

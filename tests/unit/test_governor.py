@@ -30,6 +30,7 @@ class FakeSampler:
         self.taken = 0
         self.closed = 0
         self.probes = {"fake": True}
+        self.stands_until = float("inf")
 
     def clock(self) -> float:
         return self.now
@@ -46,7 +47,10 @@ class FakeSampler:
             limit=Limit(source="ram", size_bytes=self.limit_bytes),
         )
 
-    def stands(self, slack_bytes: int) -> bool:
+    def glance(self, now: float, slack_bytes: int) -> int | None:
+        return None
+
+    def is_still(self) -> bool:
         return False
 
     def close(self) -> None:
@@ -257,9 +261,9 @@ class Glanced(RealTime):
         super().__init__(start_mib, step_mib)
         self.glances = 0
 
-    def stands(self, slack_bytes: int) -> bool:
+    def glance(self, now: float, slack_bytes: int) -> int | None:
         self.glances += 1
-        return True
+        return 100 * MIB
 
 
 def test_a_sample_that_stands_is_not_taken_again() -> None:
@@ -269,15 +273,33 @@ def test_a_sample_that_stands_is_not_taken_again() -> None:
     assert sampler.taken <= 3
 
 
-@pytest.mark.parametrize(
-    ("used_mib", "interval", "looks"),
-    [(500, "10ms", 10), (720, "10ms", 10), (100, "1s", 4)],
-    ids=["half of the limit", "a raised tier", "once a second"],
-)
-def test_every_look_is_a_whole_one(used_mib: float, interval: str, looks: int) -> None:
+class Still(Glanced):
+    """Says that nothing moves at all."""
+
+    def __init__(self, start_mib: float) -> None:
+        super().__init__(start_mib)
+        self.asked = 0
+
+    def is_still(self) -> bool:
+        self.asked += 1
+        return True
+
+
+def test_while_nothing_moves_one_glance_is_enough_until_the_leak_watch_wants_a_value() -> None:
+    sampler = Still(100)
+    with governor(sampler, interval="10ms") as watched:
+        assert waited(lambda: sampler.asked > 20)
+        assert sampler.glances <= 2
+        watched.subscribe(lambda *_: None)
+        taken = sampler.taken
+        assert waited(lambda: sampler.taken > taken + 5)
+
+
+@pytest.mark.parametrize("used_mib", [500, 720], ids=["half of the limit", "a raised tier"])
+def test_every_look_is_a_whole_one(used_mib: float) -> None:
     sampler = Glanced(used_mib)
-    with governor(sampler, interval=interval):
-        assert waited(lambda: sampler.taken >= looks)
+    with governor(sampler, interval="10ms"):
+        assert waited(lambda: sampler.taken >= 10)
     assert sampler.glances == 0
 
 

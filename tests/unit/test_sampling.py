@@ -10,10 +10,10 @@ import pytest
 from probe_trees import MEMINFO, V2_MOUNT, Tree, limits, make_tree, process, v2
 
 from amm_exporter.control.sampling import (
-    AROUND_SECONDS,
     HOST_EVERY_SECONDS,
     LIMIT_SECONDS,
     ROOMY_HOST_SECONDS,
+    STAND_SECONDS,
     Sampler,
     readings,
 )
@@ -168,10 +168,10 @@ def glancing(root: Path, policy: dict[str, object], file: str, text: str) -> boo
     clock = Hand()
     taken = sampler(root, policy, cgroup=v2(maximum=GIB, current=100 * MIB), clock=clock)
     taken.take()
-    assert taken.stands(SLACK)
+    assert taken.glance(clock.now, SLACK) == 300 * PAGE_BYTES
     (root / file).write_text(text)
     clock.now += 0.1
-    return taken.stands(SLACK)
+    return taken.glance(clock.now, SLACK) is not None
 
 
 STATM = f"proc/{PID}/statm"
@@ -184,37 +184,53 @@ USAGE = "sys/app/memory.current"
         ("tree", STATM, 300 * PAGE_BYTES + SLACK - PAGE_BYTES, True),
         ("tree", STATM, 300 * PAGE_BYTES + SLACK, False),
         ("process", STATM, 300 * PAGE_BYTES + SLACK, False),
-        ("host", STATM, 300 * PAGE_BYTES + SLACK, True),
+        ("host", STATM, 300 * PAGE_BYTES + SLACK, False),
         ("cgroup", USAGE, 100 * MIB + SLACK - 1, True),
         ("cgroup", USAGE, 100 * MIB + SLACK, False),
         ("cgroup", USAGE, 100 * MIB - SLACK, False),
         ("auto", USAGE, 100 * MIB + SLACK, False),
     ],
 )
-def test_a_sample_stands_until_what_is_held_against_a_limit_has_moved(
+def test_a_sample_stands_until_the_process_or_what_is_held_against_a_limit_has_moved(
     tmp_path: Path, signal: str, file: str, size: int, stands: bool
 ) -> None:
     text = f"{size}\n" if file == USAGE else f"999999 {size // PAGE_BYTES} 100 1 0 500 0\n"
     assert glancing(tmp_path, {"signal": signal}, file, text) is stands
 
 
+def test_a_process_is_still_until_a_page_comes(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, {"signal": "tree"})
+    taken.take()
+    assert not taken.is_still()  # the first time: nothing to compare with
+    assert taken.is_still()
+    (tmp_path / STATM).write_text("999999 301 100 1 0 500 0\n")
+    assert not taken.is_still()
+    assert taken.is_still()
+
+
+def test_a_process_with_a_cgroup_is_never_called_still(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, {"signal": "cgroup"}, cgroup=v2(maximum=GIB, current=100 * MIB))
+    taken.take()
+    assert not any(taken.is_still() for _ in range(3))
+
+
 def test_a_sample_does_not_stand_when_its_file_turns_bad(tmp_path: Path) -> None:
     assert not glancing(tmp_path, {"signal": "tree"}, STATM, "nonsense")
 
 
-@pytest.mark.parametrize(("available", "seconds"), [("12000000", AROUND_SECONDS), ("8000000", HOST_EVERY_SECONDS)])
+@pytest.mark.parametrize(("available", "seconds"), [("12000000", STAND_SECONDS), ("8000000", HOST_EVERY_SECONDS)])
 def test_a_sample_stands_no_longer_than_the_machine_is_looked_at(
     tmp_path: Path, available: str, seconds: float
 ) -> None:
     clock = Hand()
     taken = sampler(tmp_path, clock=clock)
-    assert not taken.stands(SLACK)
+    assert taken.glance(clock.now, SLACK) is None
     (tmp_path / "proc" / "meminfo").write_text(MEMINFO.replace("8388608", available))
     taken.take()
     clock.now += 0.9 * seconds
-    assert taken.stands(SLACK)
+    assert taken.glance(clock.now, SLACK) is not None
     clock.now += 0.1 * seconds
-    assert not taken.stands(SLACK)
+    assert taken.glance(clock.now, SLACK) is None
 
 
 # -- what breaks
