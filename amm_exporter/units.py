@@ -126,7 +126,7 @@ def format_size(size_bytes: float, *, like: float | None = None) -> str:
         # 1023.95 KiB would print as 1024.0 KiB: step up to the next unit from there on
         if magnitude >= factor * 0.99995 and magnitude >= factor - 0.05 * factor / 1024:
             return f"{_short(size_bytes / factor)} {unit}"
-    return f"{0 if magnitude <= 0.5 else size_bytes:.0f} B"
+    return f"{0 if abs(size_bytes) <= 0.5 else size_bytes:.0f} B"
 
 
 def format_ratio(ratio: float) -> str:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 SCRAPES = 100
@@ -129,6 +130,22 @@ def fleet(processes: int) -> dict[str, float]:
         watched = Fleet(load_policy({}), re.compile(r"^sleep 601$"))
         watched.tick()
         result = scraped(lambda: render_fleet(watched, "")[1])
+        watched.close()
+    return result
+
+
+def fleet_page(processes: int) -> dict[str, float]:
+    from amm_exporter.control.fleet import Fleet
+    from amm_exporter.export.fleet_page import fleet_routes
+    from amm_exporter.export.http import Request
+    from amm_exporter.policy import load_policy
+
+    request = Request(method="GET", path="/", headers={}, keep_alive=True)
+    with Sleepers(processes):
+        watched = Fleet(load_policy({}), re.compile(r"^sleep 601$"))
+        watched.tick()
+        answer = partial(fleet_routes(watched)["/"], request)
+        result = {"cpu_ms": cpu_ms(answer), "kB": len(answer().body) / 1000}
         watched.close()
     return result
 
@@ -272,6 +289,7 @@ ROWS: dict[str, Callable[..., dict[str, float]]] = {
     "scrape: AMM, a family of 4 processes": lambda: family(4),
     "scrape: AMM, a family of 50 processes": lambda: family(50),
     "scrape: AMM from outside, 200 processes": lambda: fleet(200),
+    "page: AMM from outside, 200 processes": lambda: fleet_page(200),
     "scrape: process-exporter, 200 processes": lambda: process_exporter(200),
     "import: AMM on top of OpenTelemetry": import_over_otel,
     "gc callback, per collection": gc_callback,
@@ -290,6 +308,7 @@ AT_MOST: dict[str, dict[str, float]] = {
     "scrape: AMM by the Prometheus reader of OpenTelemetry": {"cpu_ms": 5, "kB": 15, "series": 120},
     "scrape: the same, scope_info_enabled=False": {"cpu_ms": 5, "kB": 15, "series": 120},
     "scrape: AMM from outside, 200 processes": {"cpu_ms": 20},
+    "page: AMM from outside, 200 processes": {"cpu_ms": 20, "kB": 100},
     "import: AMM on top of OpenTelemetry": {"cpu_ms": 60, "MiB": 3},
     "gc callback, per collection": {"microseconds": 2},
     "monitoring at 1 Hz": {"percent_of_a_core": 0.05},

@@ -11,9 +11,9 @@
 
   // A cell's number, from what it says: "1.5 GiB", "-3 MiB/h", "87.1%", "4 GiB policy"; a tier by its rank, nothing last.
   const weight = (text) => {
-    const [, number, unit, per] = /^(-?[\d.]+)(?: ([KMGT]?i?B)(\/[hs])?)?/.exec(text) || [];
+    const [, number, unit] = /^(-?[\d.]+)(?: ([KMGT]?i?B))?/.exec(text) || [];
     if (number === undefined) return TIERS.includes(text) ? TIERS.indexOf(text) : -Infinity;
-    return number * (UNITS[unit] || 1) * (per === "/s" ? 3600 : 1);
+    return number * (UNITS[unit] || 1);
   };
 
   // The address keeps the order, so that it outlives a reload and can be handed on: #slope, or #-slope for the least first.
