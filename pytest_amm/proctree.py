@@ -128,6 +128,11 @@ class Tree:
                 found.append(member)
         return found
 
+    def close(self) -> None:
+        for member in self.members.values():
+            member.close()
+        os.close(self._loadavg)
+
     def _look(self) -> None:
         todo = [self._root]
         seen = {self._root, os.getpid()}  # who looks may be below it still, and is no part of the run
