@@ -1,8 +1,8 @@
-"""What watching a cache costs each of its accesses: `python -m benchmarks.counting [--rounds N]`.
+"""What watching a cache costs each of its accesses: `python -m benchmarks.counting [--rounds N]`, under a minute.
 
-Each cache runs in a process of its own, once plain and once watched, in turns; the best of the rounds. In one process
-the two kinds would spoil each other's inline caches, which no program that has one kind suffers from.
-A functools.lru_cache counts itself: watching leaves it as it is.
+Each cache runs in a process of its own, once plain and once watched, in turns; the best of the rounds. In brackets:
+both kinds in one process, turn about, where each spoils the inline caches (PEP 659) that the other has specialised. "Sizes"
+are caches with a `getsizeof`. A functools.lru_cache counts itself: watching leaves it as it is.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cachetools
@@ -21,16 +22,23 @@ import cachetools
 from amm_exporter.probes.caches import CacheRegistry
 
 ENTRIES = 128
-CALLS = 1_000
+CALLS = 500
 PROCESSES = 3
 Loop = Callable[[int], None]
+Figures = dict[str, float]
 
 CACHES: dict[str, Callable[[], Any]] = {
     "LRUCache": lambda: cachetools.LRUCache(ENTRIES),
-    "TTLCache": lambda: cachetools.TTLCache(ENTRIES, 600),
     "LFUCache": lambda: cachetools.LFUCache(ENTRIES),
+    "FIFOCache": lambda: cachetools.FIFOCache(ENTRIES),
+    "RRCache": lambda: cachetools.RRCache(ENTRIES),
+    "TTLCache": lambda: cachetools.TTLCache(ENTRIES, 600),
+    "TLRUCache": lambda: cachetools.TLRUCache(ENTRIES, lambda key, value, now: now + 600),
     "Cache": lambda: cachetools.Cache(ENTRIES),
+    "LRUCache, sizes": lambda: cachetools.LRUCache(ENTRIES, getsizeof=lambda value: 1),
+    "TTLCache, sizes": lambda: cachetools.TTLCache(ENTRIES, 600, getsizeof=lambda value: 1),
 }
+WATCH = CacheRegistry()
 
 
 def loops(cache: Any) -> dict[str, Loop]:
@@ -66,55 +74,74 @@ def loops(cache: Any) -> dict[str, Loop]:
     return {"[] hit": hit, "get hit": get_hit, "get miss": get_miss, "KeyError": miss, "eviction": evict}
 
 
-WATCH = CacheRegistry()
-
-
-def nanoseconds(loop: Loop, rounds: int) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        loop(CALLS)
-        best = min(best, time.perf_counter() - start)
-    return best / CALLS * 1e9
-
-
-def measure(name: str, watched: bool, rounds: int) -> dict[str, float]:
+def made(name: str, watched: bool) -> dict[str, Loop]:
     cache = CACHES[name]()
     if watched:
         WATCH.watch(name, cache)
-    return {access: nanoseconds(loop, rounds) for access, loop in loops(cache).items()}
+    return loops(cache)
 
 
-def in_a_process(name: str, watched: bool, rounds: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.counting", "--rounds", str(rounds), "--one", name]
-    text = subprocess.run([*command, *["--watched"] * watched], capture_output=True, text=True, check=True).stdout
-    figures: dict[str, float] = json.loads(text)
+def nanoseconds(alternatives: Iterable[Loop], rounds: int) -> list[float]:
+    """The best of each, run in turns."""
+    best = {loop: float("inf") for loop in alternatives}
+    for _ in range(rounds):
+        for loop in best:
+            start = time.perf_counter()
+            loop(CALLS)
+            best[loop] = min(best[loop], time.perf_counter() - start)
+    return [seconds / CALLS * 1e9 for seconds in best.values()]
+
+
+def measure(name: str, kind: str, rounds: int) -> Figures:
+    """ns an access; for "mixed", how much more it is of a watched one than of a plain one in the same process."""
+    if kind != "mixed":
+        return {access: nanoseconds([loop], rounds)[0] for access, loop in made(name, kind == "watched").items()}
+    plain, watched = made(name, False), made(name, True)
+    pairs = {access: nanoseconds([plain[access], watched[access]], rounds) for access in plain}
+    return {access: pair[1] - pair[0] for access, pair in pairs.items()}
+
+
+def in_a_process(name: str, kind: str, rounds: int) -> Figures:
+    command = [sys.executable, "-m", "benchmarks.counting", "--rounds", str(rounds), "--one", name, "--kind", kind]
+    figures: Figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return figures
+
+
+def best_of(runs: list[Figures]) -> Figures:
+    return {access: min(run[access] for run in runs) for access in runs[0]}
 
 
 def compare(name: str, rounds: int) -> dict[str, tuple[float, float]]:
     """Access: ns plain, and what watching adds."""
-    plain, watched = zip(
-        *((in_a_process(name, False, rounds), in_a_process(name, True, rounds)) for _ in range(PROCESSES)), strict=True
-    )
-    best = [{access: min(run[access] for run in runs) for access in runs[0]} for runs in (plain, watched)]
-    return {access: (best[0][access], best[1][access] - best[0][access]) for access in best[0]}
+    runs = [(in_a_process(name, "plain", rounds), in_a_process(name, "watched", rounds)) for _ in range(PROCESSES)]
+    plain, watched = best_of([run[0] for run in runs]), best_of([run[1] for run in runs])
+    return {access: (plain[access], watched[access] - plain[access]) for access in plain}
+
+
+def show(name: str, rounds: int) -> None:
+    mixed = in_a_process(name, "mixed", rounds)
+    cells = [
+        f"{plain:5.0f} {added:+4.0f} ({mixed[access]:+4.0f})"
+        for access, (plain, added) in compare(name, rounds).items()
+    ]
+    print(f"{name:15}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--watched", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments.watched, arguments.rounds)))
+        print(json.dumps(measure(arguments.one, arguments.kind, arguments.rounds)))
         return
+    print(
+        f"Python {platform.python_version()}, cachetools {cachetools.__version__}: ns plain, added by watching (mixed)"
+    )
+    print(" " * 15 + "".join(f"{access:>18}" for access in made("Cache", False)))
     for name in CACHES:
-        row = compare(name, arguments.rounds)
-        print(
-            f"{name:12}" + "".join(f"{access:>10} {plain:5.0f} {added:+5.0f}" for access, (plain, added) in row.items())
-        )
+        show(name, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,22 @@
 """Counting hits, misses and evictions of a cachetools cache, which does not count itself.
 
 Special methods are looked up on the class, so the cache is given a class of its own: a subclass made for it, taken away
-again at the end. A hit costs 20 to 60 ns more, a miss 20 to 100, a store that pushes something out 60 to 180, and up to
-280 on top of a TTLCache's 2,100: an object that changed its class finds its attributes in a dict of its own
-(`python -m benchmarks.counting`). An unwatched cache costs nothing.
+again at the end. From Python 3.11 on an object that changed its class has lost the quick ways to what it holds; what
+that costs a store, `cache_methods` makes up for. `python -m benchmarks.counting` shows what is left. An unwatched cache
+costs nothing.
 """
 
 from __future__ import annotations
 
 import copyreg
 import sys
-import types
 from typing import Any
 
+from amm_exporter.probes import cache_methods
+from amm_exporter.probes.cache_methods import Counts
 from amm_exporter.probes.cache_stats import CacheStats
 
 _ABSENT = object()
-
-
-class Counts:
-    """The counters of one watched cache.
-
-    `counts.hits += 1` needs no lock: since 3.10 CPython lets another thread in at calls and at the ends of loops only.
-    """
-
-    __slots__ = ("asked", "direct", "evictions", "misses", "original")
-
-    def __init__(self, original: type) -> None:
-        self.original = original
-        self.direct = False
-        """Whether `asked` leaves out what was not there."""
-        self.asked = self.misses = self.evictions = 0
-
-    @property
-    def hits(self) -> int:
-        return self.asked if self.direct else max(0, self.asked - self.misses)
 
 
 def is_cachetools(obj: object) -> bool:
@@ -52,11 +34,11 @@ def install(cache: Any) -> None:
     """Start counting; again without effect. A cache whose class cannot be changed (slots) stays uncounted."""
     if counts_of(cache) is None:
         try:
-            cache.__class__ = counting_class(type(cache))
+            cache.__class__ = counting_class(cache)
         except TypeError:
             return
-        # From Python 3.11 on, attributes of an object that changed its class are slow to find until it has a dict of
-        # its own: 300 ns more for each eviction. No call in this line: no other thread runs within it.
+        # Its attributes then lie in a dict that no bytecode is specialised for (PEP 659), 300 to 400 ns more for each
+        # eviction, until it has a dict of its own. No call in this line: no other thread runs within it.
         cache.__dict__ = {**cache.__dict__}
 
 
@@ -82,11 +64,12 @@ def read(cache: Any) -> CacheStats:
     )
 
 
-def counting_class(original: Any) -> type:
+def counting_class(cache: Any) -> type:
     """A subclass that counts. A miss is what reaches `__missing__`, an eviction what `popitem` takes out."""
+    original: Any = type(cache)
     counts = Counts(original)
     get_item, missing, pop_item, plain_get = original.__getitem__, original.__missing__, original.popitem, original.get
-    asks = "pop" in _names_in(pop_item)  # before cachetools 7 it looks up what it takes out
+    asks = cache_methods.asks(original)
 
     class Counting(original):  # type: ignore[misc]  # the class of whatever cache is watched
         _amm_counts = counts
@@ -110,7 +93,8 @@ def counting_class(original: Any) -> type:
         def popitem(self) -> Any:
             pair = pop_item(self)
             counts.evictions += 1
-            counts.asked -= asks
+            if asks:
+                counts.asked -= 1
             return pair
 
         def __reduce_ex__(self, protocol: Any) -> Any:
@@ -120,74 +104,11 @@ def counting_class(original: Any) -> type:
 
     if hasattr(original, "__copy__"):
         Counting.__copy__ = _copy_as(original)  # as in cachetools 7
-    _take_short_cuts(Counting, original, counts)
+    cache_methods.take_short_cuts(Counting, original, counts)
+    cache_methods.shorten_stores(Counting, cache, counts)
     Counting.__name__, Counting.__qualname__ = original.__name__, original.__qualname__
     Counting.__module__ = original.__module__
     return Counting
-
-
-def _take_short_cuts(counting: Any, original: Any, counts: Counts) -> None:
-    """Where cachetools' own methods are known, count within them: a detour costs 50 ns, or 100 if KeyError takes it."""
-    library: Any = sys.modules["cachetools"]
-    base = library.Cache
-    if original.__missing__ is base.__missing__:
-        counting.__missing__ = _plain_missing(counts)
-    if original.popitem is base.popitem:
-        counting.popitem = _plain_popitem(base.__getitem__, counts)
-    elif pop_item := _direct_popitem(original.popitem, base, counts):
-        counting.popitem = pop_item
-    get_item = _direct_getitem(original.__getitem__, base.__getitem__, counts)
-    if get_item is None:
-        return
-    counts.direct = True
-    counting.__getitem__ = get_item
-    if original.get is base.get:
-        counting.get = _plain_get(get_item, counts)
-    elif original.get is library.TTLCache.get:
-        counting.get = _timed_get(get_item, counts)
-
-
-def _direct_getitem(own: Any, base_getitem: Any, counts: Counts) -> Any:
-    """A class's own `__getitem__` over one of Cache that counts hits; None where it is not made like cachetools' are.
-
-    They take Cache's as a default argument, and Cache's reads one dict.
-    """
-    if _names_in(base_getitem) != {"_Cache__data", "KeyError", "__missing__"}:
-        return None
-
-    def cache_getitem(self: Any, key: Any) -> Any:
-        try:
-            value = self._Cache__data[key]
-        except KeyError:
-            return self.__missing__(key)
-        counts.asked += 1
-        return value
-
-    if own is base_getitem:
-        return cache_getitem
-    if getattr(own, "__defaults__", None) != (base_getitem,):
-        return None
-    return types.FunctionType(own.__code__, own.__globals__, own.__name__, (cache_getitem,), own.__closure__)
-
-
-def _direct_popitem(own: Any, base: Any, counts: Counts) -> Any:
-    """The library's own `popitem`, whose call of `Cache.__getitem__` for what leaves counts; None if it has none."""
-    globals_ = getattr(own, "__globals__", {})
-    if globals_ is not base.__getitem__.__globals__ or not {"Cache", "__getitem__"} <= _names_in(own):
-        return None
-
-    class Cache(base):  # type: ignore[misc]  # stands in for the library's
-        def __getitem__(self, key: Any) -> Any:
-            counts.evictions += 1
-            return self._Cache__data[key]
-
-    return types.FunctionType(own.__code__, {**globals_, "Cache": Cache}, own.__name__)
-
-
-def _names_in(function: Any) -> set[str]:
-    """What a function written in Python refers to: attributes and globals."""
-    code = getattr(function, "__code__", None)
-    return set(code.co_names) if code else set()
 
 
 def _copy_as(original: Any) -> Any:
@@ -200,50 +121,3 @@ def _copy_as(original: Any) -> Any:
         return twin
 
     return copied
-
-
-def _plain_missing(counts: Counts) -> Any:
-    def missing(self: Any, key: Any) -> Any:
-        counts.misses += 1
-        raise KeyError(key)
-
-    return missing
-
-
-def _plain_popitem(get_item: Any, counts: Counts) -> Any:
-    """As every mapping does it, but what leaves is not a hit."""
-
-    def popitem(self: Any) -> Any:
-        try:
-            key = next(iter(self))
-        except StopIteration:
-            raise KeyError from None
-        value = get_item(self, key)
-        del self[key]
-        counts.evictions += 1
-        return key, value
-
-    return popitem
-
-
-def _plain_get(get_item: Any, counts: Counts) -> Any:
-    def get(self: Any, key: Any, default: Any = None) -> Any:
-        if key in self:
-            return get_item(self, key)
-        counts.misses += 1
-        return default
-
-    return get
-
-
-def _timed_get(get_item: Any, counts: Counts) -> Any:
-    """The same for caches with a clock, which stands still between the two looks."""
-
-    def get(self: Any, key: Any, default: Any = None) -> Any:
-        with self.timer:
-            if key in self:
-                return get_item(self, key)
-        counts.misses += 1
-        return default
-
-    return get

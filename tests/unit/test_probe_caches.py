@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import pickle
+import random
 import sys
 import threading
 import types
@@ -22,14 +23,19 @@ from amm_exporter.errors import AMMError
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats, parse_stats
 from amm_exporter.probes.caches import CacheRegistry, decorated_functions
 
-CACHES = {
+CACHES: dict[str, Any] = {
     "Cache": lambda: cachetools.Cache(4),
     "FIFOCache": lambda: cachetools.FIFOCache(4),
     "LFUCache": lambda: cachetools.LFUCache(4),
     "LRUCache": lambda: cachetools.LRUCache(4),
     "RRCache": lambda: cachetools.RRCache(4),
     "TTLCache": lambda: cachetools.TTLCache(4, 60),
+    "TLRUCache": lambda: cachetools.TLRUCache(4, lasting),
 }
+
+
+def lasting(key: object, value: object, now: float) -> float:
+    return now + 60
 
 
 @functools.lru_cache(maxsize=3)
@@ -109,6 +115,80 @@ def test_what_a_full_cache_pushes_out_is_counted_and_is_no_hit(registry: CacheRe
     for key in range(10):
         cache[key] = key
     assert registry.read() == {"c": CacheStats(hits=0, misses=0, entries=4, max_entries=4, evictions=6)}
+
+
+def make_timed(size: Any, now: list[float], seed: int) -> dict[str, Any]:
+    """One cache of each class, to be made the same twice; time is `now[0]`."""
+    clock: Any = {"timer": lambda: now[0], "getsizeof": size}
+    choose = random.Random(seed).choice
+    return {
+        "Cache": cachetools.Cache(5, getsizeof=size),
+        "FIFOCache": cachetools.FIFOCache(5, getsizeof=size),
+        "LFUCache": cachetools.LFUCache(5, getsizeof=size),
+        "LRUCache": cachetools.LRUCache(5, getsizeof=size),
+        "RRCache": cachetools.RRCache(5, choice=choose, getsizeof=size),
+        "TTLCache": cachetools.TTLCache(5, 9, **clock),
+        "TLRUCache": cachetools.TLRUCache(5, lambda key, value, then: then + key, **clock),
+    }
+
+
+def attempt(method: Any, *arguments: Any) -> Any:
+    try:
+        return method(*arguments)
+    except (KeyError, ValueError) as error:
+        return repr(error)
+
+
+STEPS: dict[str, Any] = {
+    "look": lambda cache, key, value: cache[key],
+    "get": lambda cache, key, value: cache.get(key),
+    "store": lambda cache, key, value: cache.__setitem__(key, value),
+    "store too": lambda cache, key, value: cache.__setitem__(key, value),
+    "setdefault": lambda cache, key, value: cache.setdefault(key, value),
+    "pop": lambda cache, key, value: cache.pop(key, None),
+    "popitem": lambda cache, key, value: cache.popitem(),
+    "delete": lambda cache, key, value: cache.__delitem__(key),
+    "update": lambda cache, key, value: cache.update({key: value, key + 1: 1}),
+    "clear": lambda cache, key, value: cache.clear() if key == 0 else len(cache),
+}
+
+
+@pytest.mark.parametrize("size", [None, lambda value: value], ids=["count", "size"])
+@pytest.mark.parametrize("name", CACHES)
+def test_a_watched_cache_does_what_an_unwatched_one_does(registry: CacheRegistry, name: str, size: Any) -> None:
+    """Whatever is asked of both, in whatever order; entries expire meanwhile, and some are too large."""
+    now, steps = [0.0], random.Random(7)
+    plain, watched = (make_timed(size, now, 3)[name] for _ in range(2))
+    registry.watch("c", watched)
+    for _ in range(3_000):
+        now[0] += steps.choice([0, 0, 1])
+        step, key, value = steps.choice(list(STEPS)), steps.randrange(12), steps.randrange(8)
+        assert attempt(STEPS[step], watched, key, value) == attempt(STEPS[step], plain, key, value), step
+        assert (list(watched), watched.currsize) == (list(plain), plain.currsize), step
+    registry.unwatch("c")
+    assert vars(watched).keys() == vars(plain).keys()
+
+
+@pytest.mark.parametrize("size", [None, lambda value: value], ids=["count", "size"])
+@pytest.mark.parametrize("name", CACHES)
+def test_every_look_and_every_entry_pushed_out_is_counted_once(registry: CacheRegistry, name: str, size: Any) -> None:
+    now, steps = [0.0], random.Random(11)
+    cache = make_timed(size, now, 3)[name]
+    registry.watch("c", cache)
+    hits = misses = left = 0
+    for _ in range(2_000):
+        key, stored = steps.randrange(12), len(cache)
+        if steps.random() < 0.5:
+            present = key in cache
+            cache.get(key) if steps.random() < 0.5 else attempt(cache.__getitem__, key)
+            hits, misses = hits + present, misses + (not present)
+        else:
+            new = key not in cache
+            cache[key] = 1
+            left += stored + (new and key in cache) - len(cache)
+    stats = cache_stats(registry, "c")
+    assert (stats.hits, stats.misses, stats.evictions) == (hits, misses, left)
+    assert left > 100
 
 
 class Tracing(cachetools.LRUCache):  # type: ignore[type-arg]
@@ -249,15 +329,25 @@ def test_unwatch_leaves_the_cache_as_it_was(registry: CacheRegistry) -> None:
     assert registry.read() == {}
 
 
-def test_a_watched_cache_prints_copies_and_pickles_as_its_own_class(registry: CacheRegistry) -> None:
-    cache = cachetools.LRUCache(4)
+@pytest.mark.parametrize("name", CACHES)
+def test_a_watched_cache_prints_copies_and_pickles_as_its_own_class(registry: CacheRegistry, name: str) -> None:
+    kind, cache = getattr(cachetools, name), CACHES[name]()
     cache["a"] = 1
     registry.watch("c", cache)
-    assert repr(cache).startswith("LRUCache(")
-    assert isinstance(cache, cachetools.LRUCache)
+    assert repr(cache).startswith(f"{name}(")
+    assert isinstance(cache, kind)
     for twin in (copy.copy(cache), pickle.loads(pickle.dumps(cache))):
-        assert type(twin) is cachetools.LRUCache
+        assert type(twin) is kind
+        assert vars(twin).keys() == vars(cache).keys()
         assert twin["a"] == 1
+
+
+def test_what_holds_nothing_refuses_while_it_is_watched(registry: CacheRegistry) -> None:
+    cache = cachetools.LRUCache(0)
+    registry.watch("c", cache)
+    with pytest.raises(ValueError, match="value too large"):
+        cache["a"] = 1
+    assert cache_stats(registry, "c").evictions == 0
 
 
 def test_a_cache_under_two_names_is_counted_until_the_last_one_goes(registry: CacheRegistry) -> None:
