@@ -106,11 +106,21 @@ def test_a_marker_alone_turns_it_on(pytester: pytest.Pytester, in_container: Run
     assert not (pytester.path / "ran").exists()
 
 
-def test_without_any_budget_nobody_looks_at_the_machine(pytester: pytest.Pytester, in_container: Run) -> None:
-    pytester.makepyfile(test_it=FILLS.replace('@pytest.mark.amm_budget("2GB")', "").replace("(20)", "(0.6)"))
-    result = in_container(400 * MIB, "--amm-peaks")
-    assert result.returncode == pytest.ExitCode.OK, result.stdout
-    assert "warning: up to" not in result.stdout
+@pytest.mark.parametrize(
+    ("options", "looks"),
+    [("--amm-peaks", False), ("--amm-budget=8GB --amm-on-breach=fail", False), ("--amm-budget=8GB", True)],
+    ids=["no budget", "nothing is to be stopped", "a budget"],
+)
+def test_the_machine_is_looked_at_where_there_is_a_budget_to_hold(
+    pytester: pytest.Pytester, options: str, looks: bool
+) -> None:
+    pytester.makepyfile(
+        f"""
+        from pytest_amm.start import BOARD
+        def test_it(request): assert bool(request.config.stash[BOARD].host_settings()) is {looks}
+        """
+    )
+    assert pytester.runpytest_inprocess(*options.split()).ret == 0
 
 
 def test_a_container_that_stands_still_for_memory_ends_the_run_with_its_report(
