@@ -182,7 +182,7 @@ def _board(config: pytest.Config, settings: Settings, given: dict[str, Any], rep
     }
     board = launch.launch(config, settings, aftermath)
     if reporter is None:  # a worker of xdist that a marker made start: else the reporter ends it
-        config.add_cleanup(board.end)
+        config.add_cleanup(board.end)  # not reached once its controller was killed: xdist's own goodbye raises before
     return board
 
 
