@@ -149,7 +149,8 @@ class Fleet:
         self._clock = clock
         self._members: dict[int, Member] = {}
         self._cgroups: Cgroups = {}
-        self._strangers: set[int] = {os.getpid()}
+        self._strangers: set[int] = set()
+        self._looks = 0
         self._host = HostProbe(proc=proc)
         self._lock = threading.Lock()
 
@@ -195,9 +196,13 @@ class Fleet:
                 self._members.pop(pid).close()
 
     def _look(self) -> None:
-        """Command lines are read of new pids only."""
-        pids = {int(name) for name in os.listdir(self._proc) if name.isdigit()}
-        self._strangers &= pids
+        """Command lines are read of new pids, and of a sixteenth of the others: a program may have replaced itself.
+
+        Whoever starts one forks first, and looks like its parent until it calls exec.
+        """
+        pids = {int(name) for name in os.listdir(self._proc) if name.isdigit()} - {os.getpid()}
+        self._looks += 1
+        self._strangers = {pid for pid in self._strangers & pids if (pid + self._looks) % TURNS}
         for pid in pids - self._strangers - self._members.keys():
             name = self._match(pid)
             if name is None:

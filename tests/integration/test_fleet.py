@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from programs import AMM, clean_environ, free_port, get, line, running, scrape
 
-from amm_exporter.control.fleet import Fleet, MemberState
+from amm_exporter.control.fleet import TURNS, Fleet, MemberState
 from amm_exporter.export.fleet import families, render_fleet
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
@@ -76,6 +76,20 @@ def test_one_that_ends_vanishes_and_a_new_one_appears(programs: Programs) -> Non
     second = programs.start()
     fleet.tick()
     assert by_pid(fleet.read()).keys() == {second.pid}
+
+
+def test_one_that_becomes_another_program_appears(programs: Programs) -> None:
+    becomes = 'read word; exec "$0" -c "print(flush=True); input()" "$word"'
+    with running(["/bin/sh", "-c", becomes, sys.executable], stdin=subprocess.PIPE) as program:
+        fleet = programs.fleet()
+        assert fleet.read() == []
+        assert program.stdin is not None
+        program.stdin.write(f"{programs.mark}\n")
+        program.stdin.flush()
+        line(program.stdout)
+        for _ in range(TURNS):
+            fleet.tick()
+        assert by_pid(fleet.read()).keys() == {program.pid}
 
 
 def test_the_tier_is_of_the_limit_given(programs: Programs) -> None:
