@@ -201,7 +201,7 @@ class LeakDetector:
                 break
             blocks = list(pyramid.level(level))[-POINTS:]
             older = [block for block in life if block[0] < blocks[0][0]]
-            high = max(block[1] for block in older)
+            high = max((block[1] for block in older), default=math.inf)  # none where the clock stands still
             if (blocks[-1][1] + blocks[-2][1]) / 2 - high < self.settings.min_growth_bytes:
                 continue
             finding = examine(blocks, older, self._demands["grown"])

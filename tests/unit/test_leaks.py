@@ -254,6 +254,10 @@ def test_a_clock_set_back_costs_nothing() -> None:
     assert verdict.slope == pytest.approx(60 * MIB / 6000, rel=0.05)
 
 
+def test_a_clock_that_stands_still_proves_nothing() -> None:
+    assert not fed((5.0, BASE + 1000.0 * i) for i in range(5_000)).verdict().leaking
+
+
 def test_a_hole_in_the_record_is_no_evidence() -> None:
     """Two levels with a week between them lie on a perfect line, which proves nothing."""
     rng = random.Random(3)
