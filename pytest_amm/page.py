@@ -81,7 +81,8 @@ def page(document: Mapping[str, Any], points: Sequence[tuple[float, int]] = ()) 
 
 def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, int]], budget_bytes: int | None) -> str:
     """The tree over time as an SVG, the budget as a line, each test as a bar of its own peak that tells its name."""
-    end = max([test["start_seconds"] + test["seconds"] for test in tests] + [at for at, _ in points], default=0) or 1.0
+    end = max([test["start_seconds"] + test["seconds"] for test in tests] + [at for at, _ in points], default=0)
+    end = end if end > 0 else 1.0  # not so where the clock on the wall was set back
     top = max([test["peak_bytes"] for test in tests] + [size for _, size in points] + [budget_bytes or 0], default=0)
     top = max(top * 1.05, 1)
 

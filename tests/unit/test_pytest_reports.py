@@ -177,5 +177,10 @@ def test_the_axes_have_round_figures(most: float, expected: list[float]) -> None
     assert ticks(most * MB, MB) == pytest.approx([each * MB for each in expected])
 
 
+def test_the_page_of_a_run_in_which_the_clock_was_set_back() -> None:
+    early = dataclasses.replace(record("t.py::early", 5), start_seconds=-3600.0)
+    assert "t.py::early" in page(document(early))
+
+
 def test_the_page_of_an_empty_run() -> None:
     assert "Memory of 0 tests" in page(document(), [])
