@@ -62,9 +62,9 @@ class GrowthWatch:
 
     def _allocated(self) -> dict[str, float]:
         allocators = self._allocators.read()
-        used = {"pymalloc": "python", "glibc": "native"}
         free = sum(one.free_bytes for one in allocators)
-        return {"free": float(free), **{used[one.allocator]: float(one.used_bytes) for one in allocators}}
+        used = {"python" if one.allocator == "pymalloc" else "native": float(one.used_bytes) for one in allocators}
+        return {"free": float(free), **used}
 
     def _found(self) -> dict[str, Any]:
         resident, python, native, free = (

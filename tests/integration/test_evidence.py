@@ -34,7 +34,7 @@ from amm_exporter.errors import AMMError
 from amm_exporter.export.session import start
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
-from amm_exporter.probes.allocator import AllocatorProbe
+from amm_exporter.probes.allocator import AllocatorMemory, AllocatorProbe
 from amm_exporter.probes.process import ProcessProbe
 
 PROGRAM = """
@@ -300,6 +300,28 @@ def test_the_lines_that_grow_are_named_where_allocations_are_traced() -> None:
     assert found is not None
     assert found["sites"][0]["name"].startswith(f"{__file__}:")
     assert found["sites"][0]["lower"] > 50_000
+
+
+class Malloc(AllocatorProbe):
+    """One malloc that grows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.used_bytes = name, 0
+
+    def read(self) -> tuple[AllocatorMemory, ...]:
+        return (AllocatorMemory(allocator=self.name, held_bytes=self.used_bytes, free_bytes=0),)
+
+
+@pytest.mark.parametrize("name", ["glibc", "jemalloc"])
+def test_what_malloc_holds_is_native_whichever_malloc_it_is(name: str) -> None:
+    malloc = Malloc(name)
+    growth, found = GrowthWatch(1e6, allocators=malloc), None
+    for step in range(READINGS):
+        malloc.used_bytes += 2**20
+        found = growth.look(10.0 * step, malloc.used_bytes)
+    assert found is not None
+    assert found["origin"] == NATIVE
 
 
 @pytest.mark.parametrize(("slope", "due_seconds"), [(1e9, 5.0), (2**20 / 50, 10.0), (28.0, 600.0)])
