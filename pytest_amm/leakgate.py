@@ -91,15 +91,16 @@ def check(fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes
 
 def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str) -> str:
     """The failure text of a leak."""
+    bounds = dict.fromkeys(map(format_size, (verdict.lower, verdict.upper)))  # one where they are written alike
     lines = [
         f"leaks {format_size(verdict.bytes_per_call)} a call, {format_size(rule.max_per_call_bytes)} allowed",
         f"  what     {what}",
-        f"  between  {format_size(verdict.lower)} and {format_size(verdict.upper)} "
-        f"at {format_ratio(rule.confidence_ratio)} confidence, after {verdict.calls} calls ({verdict.series})",
+        f"  bounds   {' to '.join(bounds)} at {format_ratio(rule.confidence_ratio)} confidence, "
+        f"after {verdict.calls:,} calls, of {verdict.series} memory",
     ]
     lines += [f"  type     {name}: {count:.3g} more a call" for name, count in verdict.types]
     lines += [f"  line     {site}: {format_size(size)} a call" for site, size in verdict.sites]
-    lines += [f"  how      {reason}" for reason in verdict.reasons]
+    lines += [f"  how      {reason}" for reason in verdict.reasons[1:]]  # the first says what stands above
     lines.append('  next     if this is meant to stay: @pytest.mark.amm_leak(max_per_call="...")')
     return "\n".join(lines)
 

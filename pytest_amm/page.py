@@ -23,6 +23,7 @@ h1 { font-size: 1.4rem; margin: 0 0 .2rem; } h2 { font-size: 1.05rem; margin: 1.
 .facts { color: var(--soft); margin: 0 0 1rem; } .bad { color: var(--bad); font-weight: 600; }
 svg { width: 100%; height: auto; background: var(--card); border-radius: 6px; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+svg text.over { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .25rem .5rem; text-align: right; }
 th { cursor: pointer; user-select: none; border-bottom: 2px solid var(--line); white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -115,7 +116,7 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{at:.1f}" y2="{at:.1f}" stroke="var(--bad)" stroke-dasharray="6 4"/>'
         )
-        parts.append(f'<text x="{_WIDTH - 8}" y="{at - 4:.1f}" text-anchor="end">{name}</text>')
+        parts.append(f'<text class="over" x="{_LEFT + 6}" y="{at - 5:.1f}">{name}</text>')
     drawing = "".join(parts)
     label = "Memory of the process tree over time"
     return f'<h2>{label}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{drawing}</svg>'
@@ -135,6 +136,8 @@ def _facts(document: Mapping[str, Any]) -> str:
         words.append(f"{summary['budget_ratio']:.1%} of the budget of {format_size(summary['budget_bytes'])}")
     if summary["over_budget"]:
         words.append(f'<span class="bad">{summary["over_budget"]} over budget, {summary["stopped"]} stopped</span>')
+    if leaks := sum(test["leak"] == "leak" for test in document["tests"]):
+        words.append(f'<span class="bad">{leaks} leak{"s" * (leaks > 1)}</span>')
     for growth in document.get("suite_growth", ()):
         if growth["decision"] == "leak":
             leak = f"leaks {format_size(growth['bytes_per_test'])} a test across {growth['tests']} tests"
@@ -145,13 +148,19 @@ def _facts(document: Mapping[str, Any]) -> str:
 
 def _breaches(tests: Sequence[Mapping[str, Any]]) -> str:
     over = "".join(_details(test, _breach_words(test["breach"])) for test in tests if test["breach"])
-    leaks = "".join(_details(test, "leaks") for test in tests if _note(test) == "leaks")
+    leaks = "".join(_details(test, _leak_words(test)) for test in tests if _note(test) == "leaks")
     return (f"<h2>Over budget</h2>{over}" if over else "") + (f"<h2>Leaks</h2>{leaks}" if leaks else "")
 
 
 def _breach_words(breach: Mapping[str, Any]) -> str:
     budget = f"budget {format_size(breach['budget_bytes'])} ({breach['source']})"
     return f"{format_size(breach['peak_bytes'])} in {breach['phase']}, {budget}"
+
+
+def _leak_words(test: Mapping[str, Any]) -> str:
+    """The headline of its failure: how much a call."""
+    first = test.get("message", "").partition("\n")[0]
+    return first if first.startswith("leaks ") else "leaks"
 
 
 def _details(test: Mapping[str, Any], words: str) -> str:

@@ -161,7 +161,14 @@ def test_the_page_tells_leaks_of_tests_and_across_them() -> None:
     assert "<h2>Leaks</h2>" in text
     assert text.count("t.py::leaky: leaks") == 1
     assert "t.py::fine: leaks" not in text
+    assert '<span class="bad">1 leak</span>' in text
     assert text.count("gw1 leaks 200 KiB a test across 60 tests") == 1
+
+
+def test_the_page_says_how_much_a_test_leaks() -> None:
+    leaking = document(record("t.py::leaky", 5, leak="leak"))
+    leaking["tests"][0]["message"] = "leaks 5 KiB a call, 1 KiB allowed\n  what  t.py::leaky"
+    assert "t.py::leaky: leaks 5 KiB a call, 1 KiB allowed</summary>" in page(leaking)
 
 
 @pytest.mark.parametrize(
