@@ -1,8 +1,8 @@
 """What watching a cache costs each of its accesses: `python -m benchmarks.counting [--rounds N]`, under a minute.
 
 Each cache runs in a process of its own, once plain and once watched, in turns; the best of the rounds. In brackets:
-both kinds in one process, turn about, where each spoils the inline caches (PEP 659) that the other has specialised. "Sizes"
-are caches with a `getsizeof`. A functools.lru_cache counts itself: watching leaves it as it is.
+both kinds in one process, turn about, where each spoils the inline caches (PEP 659) that the other has specialised.
+"Sizes" are caches with a `getsizeof`. A functools.lru_cache counts itself: watching leaves it as it is.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ A class with methods of its own keeps them, and what they call is counted on the
 
 from __future__ import annotations
 
+import operator
 import sys
 import types
 from typing import Any
@@ -16,6 +17,8 @@ _STORE = {
 _DELETE = {"_Cache__currsize", "_Cache__data", "_Cache__size", "pop"}
 _LOOK_UP = {"_Cache__data", "KeyError", "__missing__"}
 """What the methods of Cache refer to in cachetools 5 to 8. One that refers to anything else is not replaced."""
+_QUEUES = {"_TTLCache__links", "_TLRUCache__items"}
+"""Where a timed cache keeps its keys, the next to leave first."""
 _OWN_WAYS = {"_Cache__size", "popitem"}
 """Attributes of a cache whose entries have sizes, or that pushes out in another way."""
 
@@ -127,7 +130,7 @@ def _plain_missing(counts: Counts) -> Any:
 
 def _plain_setitem(original: Any, counts: Counts) -> Any:
     """As Cache does it where each entry counts as one; what is pushed out is counted."""
-    pop_item, asked = original.popitem, asks(original)
+    push_out, asked = _push_out(original)
 
     def cache_setitem(self: Any, key: Any, value: Any) -> None:
         data = self._Cache__data
@@ -138,7 +141,7 @@ def _plain_setitem(original: Any, counts: Counts) -> Any:
         if maxsize < 1:
             raise ValueError("value too large")
         while self._Cache__currsize + 1 > maxsize:
-            pop_item(self)
+            push_out(self)
             counts.evictions += 1
             if asked:
                 counts.asked -= 1
@@ -146,6 +149,23 @@ def _plain_setitem(original: Any, counts: Counts) -> Any:
         self._Cache__currsize += 1
 
     return cache_setitem
+
+
+def _push_out(original: Any) -> tuple[Any, bool]:
+    """What makes room in a store, and whether it looks up what goes.
+
+    The store of a timed cache has just dropped what expired, which its `popitem` would do again; the rest is one line.
+    A class of somebody else may watch for what `popitem` calls, and has it called.
+    """
+    queues = _QUEUES & _names_in(original.popitem)
+    if not queues or original.__module__ != "cachetools":
+        return original.popitem, asks(original)
+    queue = operator.attrgetter(*queues)
+
+    def push_out(self: Any) -> None:
+        del self[next(iter(queue(self)))]
+
+    return push_out, False
 
 
 def _plain_delitem(self: Any, key: Any) -> None:
