@@ -232,6 +232,23 @@ def test_a_class_with_methods_of_its_own_keeps_them_and_is_counted(registry: Cac
     assert registry.read() == {"c": CacheStats(hits=2, misses=3, entries=2, max_entries=2, evictions=1)}
 
 
+@pytest.mark.parametrize("base", [cachetools.LRUCache, cachetools.TTLCache])
+def test_a_class_that_tells_what_it_pushes_out_goes_on_telling(registry: CacheRegistry, base: Any) -> None:
+    class Telling(base):  # type: ignore[misc]  # either of them
+        def popitem(self) -> Any:
+            pair = super().popitem()
+            told.append(pair)
+            return pair
+
+    told: list[tuple[int, int]] = []
+    cache = Telling(2, 60) if base is cachetools.TTLCache else Telling(2)
+    registry.watch("c", cache)
+    for key in range(5):
+        cache[key] = key
+    assert told == [(0, 0), (1, 1), (2, 2)]
+    assert registry.read() == {"c": CacheStats(hits=0, misses=0, entries=2, max_entries=2, evictions=3)}
+
+
 def test_what_has_expired_is_a_miss(registry: CacheRegistry) -> None:
     now = [0.0]
     cache = cachetools.TTLCache(4, 10, timer=lambda: now[0])
