@@ -154,10 +154,11 @@ def _plain_setitem(original: Any, counts: Counts) -> Any:
 def _push_out(original: Any) -> tuple[Any, bool]:
     """What makes room in a store, and whether it looks up what goes.
 
-    The store of a timed cache has just dropped what expired, which its `popitem` would do again; the rest is one line.
-    A class of somebody else may watch for what `popitem` calls, and has it called.
+    The store of a timed cache has just dropped what expired, which its `popitem` would do again; the rest is one line,
+    as in a plain Cache. A class of somebody else may watch for what `popitem` calls, and has it called.
     """
-    queues = _QUEUES & _names_in(original.popitem)
+    plain = original is sys.modules["cachetools"].Cache
+    queues = {"_Cache__data"} if plain else _QUEUES & _names_in(original.popitem)
     if not queues or original.__module__ != "cachetools":
         return original.popitem, asks(original)
     queue = operator.attrgetter(*queues)
