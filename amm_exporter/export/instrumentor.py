@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined] # the module is untyped
@@ -25,6 +26,7 @@ from amm_exporter.export.session import Session, start
 log = logging.getLogger("amm.export")
 
 METRICS_EXPORTER_VARIABLE = "OTEL_METRICS_EXPORTER"
+PROTOCOL_VARIABLE, METRICS_PROTOCOL_VARIABLE = "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"
 
 
 class AMMInstrumentor(BaseInstrumentor):  # type: ignore[misc] # the base is untyped
@@ -69,5 +71,14 @@ def configure_provider() -> None:
         return
     if not os.environ.get(METRICS_EXPORTER_VARIABLE):  # OpenTelemetry: an empty value is as good as none
         os.environ[METRICS_EXPORTER_VARIABLE] = "amm"
+    if needs_http(os.environ, entry_points(group="opentelemetry_metrics_exporter").names):
+        os.environ[METRICS_PROTOCOL_VARIABLE] = "http/protobuf"
     configure: Any = _OTelSDKConfigurator  # untyped in the SDK
     configure().configure()
+
+
+def needs_http(environ: Mapping[str, str], exporters: Collection[str]) -> bool:
+    """Whether OTLP is meant to go by HTTP, as the specification has it where nothing is said: the SDK takes gRPC, and
+    fails where that is not installed (`amm-exporter[otlp]` brings HTTP alone)."""
+    said = environ.get(PROTOCOL_VARIABLE) or environ.get(METRICS_PROTOCOL_VARIABLE)
+    return not said and "otlp_proto_http" in exporters and "otlp_proto_grpc" not in exporters

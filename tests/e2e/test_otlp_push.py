@@ -110,7 +110,6 @@ def environment(port: int, service: str, interval_ms: int) -> dict[str, str]:
         "OTEL_METRICS_EXPORTER": "otlp",
         "OTEL_TRACES_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
         "OTEL_METRIC_EXPORT_INTERVAL": str(interval_ms),
         "OTEL_SERVICE_NAME": service,

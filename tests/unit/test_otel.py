@@ -18,6 +18,7 @@ from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.watched import unwatch, watch
 from amm_exporter.errors import AMMError
+from amm_exporter.export.instrumentor import needs_http
 from amm_exporter.export.names import HISTOGRAM, METRICS, UPDOWN
 from amm_exporter.export.observers import OBSERVERS
 from amm_exporter.export.otel import Instruments, instruments_of
@@ -380,3 +381,22 @@ def families(text: str) -> dict[str, tuple[str, str, frozenset[str]]]:
 
 def test_memory_is_an_up_down_counter_as_its_convention_says() -> None:
     assert METRICS["process.memory.usage"].kind == UPDOWN
+
+
+HTTP, GRPC = "otlp_proto_http", "otlp_proto_grpc"
+
+
+@pytest.mark.parametrize(
+    ("environ", "exporters", "needs"),
+    [
+        ({}, {HTTP}, True),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": ""}, {HTTP}, True),
+        ({}, {HTTP, GRPC}, False),
+        ({}, {GRPC}, False),
+        ({}, set(), False),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {HTTP}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc"}, {HTTP}, False),
+    ],
+)
+def test_otlp_goes_by_http_where_only_that_is_installed(environ, exporters, needs):
+    assert needs_http(environ, exporters) is needs
