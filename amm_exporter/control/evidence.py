@@ -138,13 +138,18 @@ class EvidenceRecorder:
             partial = whole.with_suffix(".tmp")
             partial.write_text(json.dumps(evidence, indent=1), encoding="utf-8")
             partial.replace(whole)
-            for old in sorted(self._directory.glob("amm-evidence-*.json"), key=lambda path: path.stat().st_mtime)[
-                :-MOST_FILES
-            ]:
-                old.unlink(missing_ok=True)
             evidence["file"] = str(whole)
+            for old in sorted(self._directory.glob("amm-evidence-*.json"), key=_written_at)[:-MOST_FILES]:
+                old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("evidence of a leak could not be written to %s: %s", self._directory, error)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # a sibling has just made room for its own
+        return -math.inf
 
 
 def resident_by_mapping(smaps: bytes) -> Counter[str]:

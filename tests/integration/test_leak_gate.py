@@ -183,6 +183,16 @@ def test_old_evidence_files_make_room(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == MOST_FILES
 
 
+def test_evidence_that_a_sibling_takes_away_meanwhile_disturbs_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "amm-evidence-1-1.json").symlink_to(tmp_path / "gone")
+    evidence = EvidenceRecorder(tmp_path, wall=lambda: 7.0).capture({})
+    assert evidence is not None
+    assert Path(evidence["file"]).exists()
+    assert caplog.messages == []
+
+
 def test_a_broken_part_says_so_and_the_others_remain(caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> dict[str, object]:
         raise RuntimeError("no caches today")
