@@ -133,7 +133,7 @@ class Reporter:
                 top_count=min(1, top_count) if quiet else top_count,
                 budget_bytes=settings.budget_bytes,
             ):
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(line, red=terminal.is_bad(line))
             tree_peak_bytes = self.board.header().tree_peak_bytes if self.board else 0
             if self.board and tree_peak_bytes > max(record.peak_bytes for record in records):
                 terminalreporter.write_line(terminal.tree(tree_peak_bytes, self.board.tree_peak_source))

@@ -11,6 +11,7 @@ _COLUMNS = ("peak", "growth", "kept")
 _FIGURE_WIDTH = 10
 _BAR_WIDTH = 8
 _DECISIONS = ("leak", "clean", "undecided", "not repeatable")
+_NOTES = (" (leaks)", " (stopped)", " (over budget)")
 _SLACK_TOLD_BYTES = 16 * MIB
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 HIDDEN = "a caught MemoryError was not looked for: a debugger or coverage traces calls, before Python 3.12"
@@ -34,6 +35,11 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
 def fails(record: Record) -> bool:
     """Whether memory is what is wrong with the test: it is shown however light it is."""
     return record.breach is not None or record.leak == "leak"
+
+
+def is_bad(line: str) -> bool:
+    """Whether a line of the section is of a test that broke a budget or leaks."""
+    return line.endswith(_NOTES)
 
 
 def slack(records: Sequence[Record]) -> Iterator[str]:
@@ -105,6 +111,7 @@ def _row(record: Record, *, width: int, most_bytes: int) -> str:
 
 
 def _note(record: Record) -> str:
+    leaks, stopped, over = _NOTES
     if record.breach is None:
-        return " (leaks)" if record.leak == "leak" else ""
-    return " (stopped)" if record.breach.stopped else " (over budget)"
+        return leaks if record.leak == "leak" else ""
+    return stopped if record.breach.stopped else over

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_amm.breach import Breach
 from pytest_amm.records import Phase, Record, from_data, packed, to_data, unpack
-from pytest_amm.terminal import bar, section, shorten
+from pytest_amm.terminal import bar, is_bad, section, shorten
 
 MB = 1 << 20
 
@@ -40,6 +40,7 @@ def test_a_leak_is_shown_even_when_others_are_heavier() -> None:
     leaky = dataclasses.replace(record("b", 2), leak="leak")
     lines = list(section([record("a", 30), leaky], width=80, top_count=1, budget_bytes=None))
     assert lines[1].endswith("b (leaks)")
+    assert [line for line in lines if is_bad(line)] == lines[1:2]
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
