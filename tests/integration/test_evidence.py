@@ -249,8 +249,9 @@ class Ware:
 
 
 def test_after_a_leak_was_found_it_is_seen_where_memory_grows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("amm_exporter.control.growth_watch.CENSUS_SECONDS", 0.5)  # whole: a loaded machine sees little
     governor = Governor({"evidence": {"directory": str(tmp_path)}})
     governor.leaks = watch = LeakingWatch()  # type: ignore[assignment]
     watch.leaking = True
