@@ -11,6 +11,8 @@ import mmap
 import os
 import signal
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from pytest_amm.unnamed import unnamed_file
@@ -113,6 +115,18 @@ class Stop(NamedTuple):
     culprit: str
 
 
+class Line(NamedTuple):
+    """What one slot says and asks in each phase of each test, bound to its place: with no function in between."""
+
+    say_owner: Callable[..., None]
+    """Takes the fields of `Owner`."""
+    say_generation: Callable[[int], None]
+    """The rest of the owner's words stays: this is said for each phase, the rest once for each test."""
+    generation: Callable[[], tuple[Any, ...]]
+    noted: Callable[[], tuple[Any, ...]]
+    """The generation whose children the watchdog saw last, and the one it acted on: all that most phases ask."""
+
+
 class Board:
     """The mapped page. `create` in the process that starts the watchdog, `open` everywhere else."""
 
@@ -209,13 +223,14 @@ class Board:
     def write_owner(self, slot: int, owner: tuple[int, int, int, int, int]) -> None:
         _OWNER.pack_into(self._map, _at(slot), *owner)
 
-    def generation(self, slot: int) -> int:
-        (generation,) = _GENERATION.unpack_from(self._map, _at(slot) + _GENERATION_AT)
-        return int(generation)
-
-    def write_generation(self, slot: int, generation: int) -> None:
-        """The rest of the owner's words stays: this is said for each phase, the rest once for each test."""
-        _GENERATION.pack_into(self._map, _at(slot) + _GENERATION_AT, generation)
+    def line(self, slot: int) -> Line:
+        at = _at(slot)
+        return Line(
+            partial(_OWNER.pack_into, self._map, at),
+            partial(_GENERATION.pack_into, self._map, at + _GENERATION_AT),
+            partial(_GENERATION.unpack_from, self._map, at + _GENERATION_AT),
+            partial(_NOTED.unpack_from, self._map, at + _SEEN_AT),
+        )
 
     def answer(self, slot: int) -> tuple[int, int, int]:
         """The generation whose test was interrupted last, how often, and the fd of the evidence file."""
@@ -235,11 +250,6 @@ class Board:
         raw = name.encode("utf-8", "replace")[:_NAME_BYTES]
         start = _at(slot) + _NAME_AT
         self._map[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "little") + raw
-
-    def noted(self, slot: int, generation: int) -> tuple[bool, bool]:
-        """Whether the watchdog saw children of this generation, and whether it acted: all that most phases ask."""
-        seen, stopped = _NOTED.unpack_from(self._map, _at(slot) + _SEEN_AT)
-        return seen == generation, stopped == generation
 
     def host_level(self) -> int:
         (level,) = _GENERATION.unpack_from(self._map, _HOST_LEVEL_AT)

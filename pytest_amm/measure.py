@@ -15,7 +15,7 @@ import pytest
 
 from pytest_amm.budget import Budgets, TestBudget
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, pack
+from pytest_amm.records import Phase, pack, phases_of
 from pytest_amm.settings import Settings
 from pytest_amm.slack import FreeHeap
 
@@ -36,24 +36,27 @@ class TestMeasure:
     """What is known of one test while it runs."""
 
     __test__ = False
-    __slots__ = (
-        "breach", "budget", "outcome", "peak_bytes", "phases", "refused_at", "refuses", "slack_bytes", "start_bytes",
-        "start_seconds", "started", "stop",
-    )  # fmt: skip
+    breach: Breach | None = None
+    stop: Stop | None = None
+    refuses: int | None = None
+    refused_at = ""
+    outcome = "passed"
+    peak_bytes = 0
 
-    def __init__(self, budget: TestBudget | None, start_bytes: int, slack_bytes: int | None, start_seconds: float):
+    def __init__(
+        self, nodeid: str, budget: TestBudget | None, start_bytes: int, slack_bytes: int | None, started: float
+    ) -> None:
+        self.nodeid = nodeid
         self.budget = budget
-        self.phases: list[Phase] = []
-        self.breach: Breach | None = None
-        self.stop: Stop | None = None
-        self.refuses: int | None = None
-        self.refused_at = ""
-        self.outcome = "passed"
         self.start_bytes = start_bytes
-        self.peak_bytes = 0
         self.slack_bytes = slack_bytes
-        self.start_seconds = start_seconds
-        self.started = time.perf_counter()
+        self.started = started
+        self.numbers: tuple[Any, ...] = ()
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases so far. Until somebody asks they are kept as the flat numbers that a record has of them."""
+        return phases_of(self.numbers)
 
 
 class Measurer:
@@ -70,7 +73,7 @@ class Measurer:
         self._free_heap = FreeHeap()
         self._watch: Watch | None = None
         self._worker = worker
-        self._session_started = session_started
+        self._started = time.perf_counter() - (time.time() - session_started)
         self._sample_hook: Any = None
         self._junit = False
         self._cleaned = 0.0
@@ -113,7 +116,9 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True
-        self._go_on()
+        self._meter.go_on()
+        if self._watch is not None:
+            self._watch.arm()
         try:
             return (yield)
         finally:
@@ -122,7 +127,9 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True
-        self._go_on()
+        self._meter.go_on()
+        if self._watch is not None:
+            self._watch.arm()
         try:
             return (yield)
         finally:
@@ -160,47 +167,42 @@ class Measurer:
             self._watch.close()
 
     def _begin(self, item: pytest.Item) -> None:
-        budget = self._budgets.of(item.nodeid)
+        nodeid = item.nodeid
+        budget = self._budgets.of(nodeid)
         start_bytes = self._meter.start()
         slack_bytes = self._free_heap.read_bytes(start_bytes)
-        measure = TestMeasure(budget, start_bytes, slack_bytes, time.time() - self._session_started)
-        self._current = measure
-        if self._watch is not None:
-            self._watch.begin(item, start_bytes, budget.size_bytes if budget else 0)
-            measure.refuses = self._watch.refuses_bytes
-            self._watch.arm()
-
-    def _go_on(self) -> None:
-        self._meter.go_on()
-        if self._watch is not None:
-            self._watch.arm()
+        self._current = measure = TestMeasure(nodeid, budget, start_bytes, slack_bytes, time.perf_counter())
+        watch = self._watch
+        if watch is not None:
+            watch.begin(item, start_bytes, budget.size_bytes if budget is not None else 0)
+            measure.refuses = watch.refuses_bytes
+            watch.arm()
 
     def _finish(self, item: pytest.Item, name: str) -> None:
-        measure = self._current
+        measure, watch = self._current, self._watch
         if measure is None:
             return
-        watched = self._watch.disarm() if self._watch is not None else None
-        start_bytes, peak_bytes, end_bytes = self._meter.stop()
+        watched = watch.disarm() if watch is not None else None
+        start_bytes, peak_bytes, end_bytes = self._meter.look()
         tree_bytes, children_bytes = peak_bytes, 0
         if watched is not None:
             tree_bytes, children_bytes = _with_children(start_bytes, peak_bytes, watched)
-        phase = Phase(name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
-        measure.phases.append(phase)
+        measure.numbers += (name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
         if tree_bytes > measure.peak_bytes:
             measure.peak_bytes = tree_bytes
         if self._sample_hook is not None:
-            self._sample_hook(item=item, phase=phase)
+            self._sample_hook(item=item, phase=measure.phases[-1])
         if watched is not None and watched.stop is not None:
-            self._stopped(measure, watched.stop, phase)
+            self._stopped(measure, watched.stop, measure.phases[-1])
         elif measure.breach is not None:
             return
-        elif measure.refuses is not None and self._watch is not None and self._watch.refused_at:
+        elif measure.refuses is not None and watch is not None and watch.refused_at:
             self._refused(measure, measure.refuses, name)
-            measure.refused_at = self._watch.refused_at
+            measure.refused_at = watch.refused_at
         elif tree_bytes > self._session_limit_bytes or (
             measure.budget is not None and tree_bytes - measure.start_bytes > measure.budget.size_bytes
         ):
-            self._judge(measure, phase)
+            self._judge(measure, measure.phases[-1])
 
     def _judge(self, measure: TestMeasure, phase: Phase) -> None:
         from pytest_amm.breach import judge
@@ -259,9 +261,9 @@ class Measurer:
     def _pack(self, item: pytest.Item, measure: TestMeasure) -> tuple[Any, ...]:
         path, line, _ = item.location
         return pack(
-            item.nodeid,
+            measure.nodeid,
             measure.outcome,
-            measure.start_seconds,
+            measure.started - self._started,
             time.perf_counter() - measure.started,
             self._worker,
             path,
@@ -272,7 +274,7 @@ class Measurer:
             measure.slack_bytes,
             measure.start_bytes,
             measure.peak_bytes,
-            measure.phases,
+            measure.numbers,
         )
 
 

@@ -12,37 +12,20 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple, Protocol
 
-from amm_exporter.probes.peak import HighWaterMark
-
-try:
-    from resource import RUSAGE_SELF, getrusage
-except ImportError:  # Windows
-    getrusage = None  # type: ignore[assignment]
-
-_QUIET_BYTES = 256 * 1024
-"""Below this growth the mark is taken from getrusage (1.1 us) and not from /proc/self/status (8 to 30 us).
-
-getrusage tells the same mark, except that it never falls below what the process had inherited at exec: it can only be
-too high, so a small growth by getrusage is a small growth."""
+from amm_exporter.probes.peak import OwnMark
 
 
 class Mark(Protocol):
-    """What can be reset and read: the kernel's high-water mark, or a sampler."""
+    """What can be reset, and read together with what is resident: the kernel's high-water mark, or a sampler."""
 
     def reset(self) -> None: ...
-    def read_bytes(self) -> int: ...
-    def close(self) -> None: ...
-
-
-class Probe(Protocol):
-    """What tells the resident set of this process."""
-
+    def read(self) -> tuple[int, int]: ...
     def rss_bytes(self) -> int: ...
     def close(self) -> None: ...
 
 
 class Span(NamedTuple):
-    """One measured stretch: resident bytes at its start, at most, at its end. A tuple: three are made a test."""
+    """One measured stretch: resident bytes at its start, at most, at its end."""
 
     start_bytes: int
     peak_bytes: int
@@ -55,16 +38,12 @@ class Meter:
     _owners: ClassVar[list[Meter]] = []
     """Who claimed the mark, the last one last. The process has one mark, as the kernel has it, so there is one list."""
 
-    def __init__(self, *, probe: Probe | None = None, mark: Mark | None = None, session_peak_bytes: int = 0) -> None:
+    def __init__(self, *, mark: Mark | None = None, session_peak_bytes: int = 0) -> None:
         self._outer: Meter | None = None
-        self._probe = probe or _probe()
-        if mark is None:
-            kernel = HighWaterMark()
-            mark = kernel if kernel.supported else SampledMark(self._probe.rss_bytes)
-        self._mark = mark
-        self._kernel = mark if isinstance(mark, HighWaterMark) else None
-        self.exact = self._kernel is not None
-        self.session_peak_bytes = session_peak_bytes or mark.read_bytes()
+        self._mark = mark = mark or _mark()
+        self.exact = isinstance(mark, OwnMark)
+        self.rss_bytes = mark.rss_bytes
+        self.session_peak_bytes = session_peak_bytes or mark.read()[0]
         self._start_bytes = self._end_bytes = 0
         self._folded_bytes = 0
 
@@ -80,8 +59,8 @@ class Meter:
     def start(self) -> int:
         """A new stretch begins: the mark is reset. Returns the resident bytes now."""
         self.go_on()
-        self._start_bytes = self._probe.rss_bytes()
-        return self._start_bytes
+        self._start_bytes = start_bytes = self.rss_bytes()
+        return start_bytes
 
     def go_on(self) -> None:
         """A new stretch begins where the last one ended: as `start`, a reading cheaper."""
@@ -93,13 +72,17 @@ class Meter:
 
     def stop(self) -> Span:
         """The stretch that `start` began. It may go on: the mark is not reset."""
+        return Span(*self.look())
+
+    def look(self) -> tuple[int, int, int]:
+        """As `stop`, in plain numbers: three are asked for in each test."""
         start_bytes = self._start_bytes
-        peak_bytes, end_bytes = self._look()
+        peak_bytes, end_bytes = self._mark.read()
         self._end_bytes = end_bytes
         peak_bytes = max(peak_bytes, start_bytes, end_bytes, self._folded_bytes)
         if peak_bytes > self.session_peak_bytes:
             self.session_peak_bytes = peak_bytes
-        return Span(start_bytes, peak_bytes, end_bytes)
+        return start_bytes, peak_bytes, end_bytes
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[Callable[[], Span]]:
@@ -118,36 +101,21 @@ class Meter:
 
     def fold(self) -> None:
         """Keep the peak so far: somebody else is about to reset the mark."""
-        self._folded_bytes = max(self._folded_bytes, self._look()[0])
-
-    def rss_bytes(self) -> int:
-        return self._probe.rss_bytes()
+        self._folded_bytes = max(self._folded_bytes, self._mark.read()[0])
 
     def close(self) -> None:
         if self in self._owners:
             self._owners.remove(self)
         self._mark.close()
-        self._probe.close()
-
-    def _look(self) -> tuple[int, int]:
-        """The peak so far, and what is resident now."""
-        if self._kernel is None:
-            return self._mark.read_bytes(), self._probe.rss_bytes()
-        if getrusage is not None:
-            peak_bytes = getrusage(RUSAGE_SELF).ru_maxrss * 1024
-            if peak_bytes - self._start_bytes < _QUIET_BYTES:
-                return peak_bytes, self._probe.rss_bytes()
-        return self._kernel.read_with_resident()
 
 
-def _probe() -> Probe:
-    if sys.platform.startswith("linux"):
-        from amm_exporter.probes.resident import Resident
+def _mark() -> Mark:
+    if not sys.platform.startswith("linux"):
+        from amm_exporter.probes.process import ProcessProbe
 
-        return Resident()
-    from amm_exporter.probes.process import ProcessProbe
-
-    return ProcessProbe()
+        return SampledMark(ProcessProbe().rss_bytes)
+    kernel = OwnMark()
+    return kernel if kernel.supported else SampledMark(kernel.rss_bytes)
 
 
 class SampledMark:
@@ -164,9 +132,13 @@ class SampledMark:
     def reset(self) -> None:
         self._peak_bytes = self._read()
 
-    def read_bytes(self) -> int:
-        self._peak_bytes = max(self._peak_bytes, self._read())
-        return self._peak_bytes
+    def read(self) -> tuple[int, int]:
+        rss_bytes = self._read()
+        self._peak_bytes = max(self._peak_bytes, rss_bytes)
+        return self._peak_bytes, rss_bytes
+
+    def rss_bytes(self) -> int:
+        return self._read()
 
     def close(self) -> None:
         self._ended.set()

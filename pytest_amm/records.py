@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from operator import itemgetter
@@ -139,7 +139,7 @@ def pack(
     slack_bytes: int | None,
     start_bytes: int,
     peak_bytes: int,
-    phases: Iterable[Phase],
+    numbers: tuple[Any, ...],
 ) -> tuple[Any, ...]:
     """A record of numbers and strings in two flat tuples: what xdist carries from a worker to the controller.
 
@@ -148,10 +148,9 @@ def pack(
     """
     carried = tuple(asdict(breach).items()) if breach is not None else None
     growth_bytes = max(0, peak_bytes - start_bytes)
-    flat = tuple(chain.from_iterable(phases))
     return (
         nodeid, outcome, start_seconds, seconds, worker, path, line, carried, budget_bytes, leak, slack_bytes,
-        growth_bytes, peak_bytes, flat,
+        growth_bytes, peak_bytes, numbers,
     )  # fmt: skip
 
 
@@ -170,7 +169,7 @@ def packed(record: Record) -> tuple[Any, ...]:
         record.slack_bytes,
         record.start_bytes,
         record.peak_bytes,
-        record.phases,
+        tuple(chain.from_iterable(record.phases)),
     )
 
 
@@ -194,15 +193,14 @@ def unpack(values: Sequence[Any]) -> Record:
     """The record of `pack`."""
     (
         nodeid, outcome, start_seconds, seconds, worker, path, line, carried, budget_bytes, leak, slack_bytes,
-        _, _, flat,
+        _, _, numbers,
     ) = values  # fmt: skip
-    width = len(Phase._fields)
     return Record(
         nodeid=nodeid,
         outcome=outcome,
         start_seconds=start_seconds,
         seconds=seconds,
-        phases=tuple(Phase(*flat[at : at + width]) for at in range(0, len(flat), width)),
+        phases=tuple(phases_of(numbers)),
         worker=worker,
         slack_bytes=slack_bytes,
         location=(path, line),
@@ -210,6 +208,12 @@ def unpack(values: Sequence[Any]) -> Record:
         budget_bytes=budget_bytes,
         leak=leak,
     )
+
+
+def phases_of(numbers: Sequence[Any]) -> list[Phase]:
+    """The phases whose fields follow one another in a packed record."""
+    width = len(Phase._fields)
+    return [Phase(*numbers[at : at + width]) for at in range(0, len(numbers), width)]
 
 
 def _breach(carried: Sequence[Any] | None) -> Breach | None:

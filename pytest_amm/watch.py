@@ -48,8 +48,10 @@ class Watch:
         self._test_number = 0
         self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
         self._pid = os.getpid()
-        generation = board.generation(slot)  # goes on where another process of this slot ended: its stop is not ours
-        board.write_owner(slot, (self._pid, generation + (generation & 1), 0, 0, 0))
+        self._line = board.line(slot)
+        # It goes on where another process of this slot ended: what is told of that one is not of ours.
+        (generation,) = self._line.generation()
+        self._line.say_owner(self._pid, generation + (generation & 1), 0, 0, 0)
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
         """A new test, from here on judged above `base_bytes`.
@@ -58,29 +60,27 @@ class Watch:
         must be told of this process, and not taken for what was told of them.
         """
         self._pid = os.getpid()
-        generation = self._board.generation(self._slot)
-        self._generation = generation + (generation & 1)
+        (generation,) = self._line.generation()
+        self._generation = generation = generation + (generation & 1)
         self._test_number += 1
-        owner = (self._pid, self._generation, base_bytes, limit_bytes, self._test_number)
-        self._board.write_owner(self._slot, owner)
+        self._line.say_owner(self._pid, generation, base_bytes, limit_bytes, self._test_number)
         self._board.write_name(self._slot, item.nodeid)
 
     def arm(self) -> None:
         self._generation += 1
-        self._board.write_generation(self._slot, self._generation)
+        self._line.say_generation(self._generation)
 
     def disarm(self) -> Watched | None:
         """The phase is over. None when only the process itself ran in it, as in most."""
         generation = self._generation
         self._generation += 1
-        board, slot = self._board, self._slot
-        board.write_generation(slot, self._generation)
-        was_seen, was_stopped = board.noted(slot, generation)
+        self._line.say_generation(generation + 1)
+        noted = self._line.noted()
         reaped_kib = getrusage(RUSAGE_CHILDREN).ru_maxrss
-        if not (was_seen or was_stopped or reaped_kib * 1024 > self._reaped_bytes):
+        if generation not in noted and reaped_kib * 1024 <= self._reaped_bytes:
             return None
-        seen = board.seen(slot) if was_seen else None
-        stop = board.stop(slot) if was_stopped else None
+        seen = self._board.seen(self._slot) if noted[0] == generation else None
+        stop = self._board.stop(self._slot) if noted[1] == generation else None
         return Watched(seen, stop, self._reaped(reaped_kib * 1024, seen))
 
     def evidence(self) -> list[Evidence]:

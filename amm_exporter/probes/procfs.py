@@ -45,6 +45,12 @@ class KeptFile:
     def is_open(self) -> bool:
         return self._fd >= 0
 
+    def fileno(self) -> int:
+        """The descriptor, for who reads it at once. Raises ProbeError."""
+        if self._fd < 0 or (self._own and self._pid != os.getpid()):
+            self._open()
+        return self._fd
+
     def read(self, size: int = 4096) -> bytes:
         """The first `size` bytes as they are now. Raises ProbeError."""
         if self._fd < 0 or (self._own and self._pid != os.getpid()):

@@ -276,13 +276,6 @@ def test_a_mark_behind_many_groups_is_found(tmp_path: Path) -> None:
     assert HighWaterMark(42, proc=proc).read_bytes() == 12 * 1024
 
 
-@pytest.mark.parametrize("before", ["", "Name:\tVmHWM: 1\n", "Groups:\t" + "1234567 " * 900 + "\n"])
-def test_the_mark_and_the_resident_set_come_in_one_reading(tmp_path: Path, before: str) -> None:
-    status = before + "VmHWM:\t  12 kB\nVmRSS:\t   8 kB\nRssAnon:\t   4 kB\n"
-    proc = make_tree(tmp_path, {"42": process(42) | {"status": status}})
-    assert HighWaterMark(42, proc=proc).read_with_resident() == (12 * 1024, 8 * 1024)
-
-
 def test_no_mark_without_clear_refs(tmp_path: Path) -> None:
     proc = make_tree(tmp_path, {"42": {"status": "VmHWM:\t4 kB\n"}})
     assert not HighWaterMark(42, proc=proc).supported
@@ -293,8 +286,6 @@ def test_a_status_without_mark_is_an_error(tmp_path: Path, status: str) -> None:
     proc = make_tree(tmp_path, {"42": process(42) | {"status": status}})
     with pytest.raises(ProbeError, match="unexpected content"):
         HighWaterMark(42, proc=proc).read_bytes()
-    with pytest.raises(ProbeError, match="unexpected content"):
-        HighWaterMark(42, proc=proc).read_with_resident()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="psutil is the way elsewhere")

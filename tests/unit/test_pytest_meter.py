@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -37,6 +39,51 @@ def test_a_stretch_forgets_the_one_before(meter: Meter) -> None:
     span = meter.stop()
     assert span.peak_bytes - span.start_bytes <= MB
     assert meter.session_peak_bytes - span.peak_bytes > 60 * MB
+
+
+def test_a_mark_below_what_was_inherited_at_exec_is_told_too() -> None:
+    """A child of a big process begins with its parent's ru_maxrss, which getrusage tells it for ever."""
+    code = (
+        "from pytest_amm.meter import Meter\n"
+        "meter = Meter()\n"
+        "meter.start()\n"
+        "spike = bytearray(32 << 20)\n"
+        "del spike\n"
+        "span = meter.stop()\n"
+        "print(span.peak_bytes - span.start_bytes >> 20)\n"
+    )
+    big = bytearray(256 * MB)
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert len(big) == 256 * MB
+    assert int(output) in (31, 32)
+
+
+def test_a_test_may_close_what_it_does_not_know(meter: Meter) -> None:
+    """As a daemon does; here the numbers go to another file at once, which must not be taken for the kernel's."""
+    before = set(os.listdir("/proc/self/fd"))
+    other = Meter()
+    other.start()
+    opened = [int(fd) for fd in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{fd}")]
+    with open(os.devnull) as null:
+        for fd in opened:
+            os.dup2(null.fileno(), fd)
+        assert other.stop().end_bytes > MB
+    for fd in opened:
+        os.close(fd)
+    other.start()
+    assert other.stop().end_bytes > MB
+    other.close()
+
+
+def test_a_forked_child_measures_itself(meter: Meter) -> None:
+    meter.start()
+    before_bytes = meter.rss_bytes()
+    pid = os.fork()
+    if pid == 0:
+        kept = bytearray(64 * MB)
+        os._exit(0 if meter.stop().end_bytes - before_bytes > 32 * MB and kept else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert meter.stop().peak_bytes - before_bytes < 32 * MB
 
 
 def test_close_gives_the_descriptors_back() -> None:
