@@ -117,6 +117,14 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _parting(*, leaked: bool, known: bool) -> str:
+    if known:
+        return "ask a program of yours the same: amm evidence --pid PID --output evidence.json"
+    if leaked:
+        return "no leak is certain yet: for the first forty seconds a start looks the same"
+    return "the same with a leak that no plan helps: amm demo --leak"
+
+
 def _can_show(text: str, encoding: str) -> bool:
     try:
         text.encode(encoding)
@@ -175,14 +183,11 @@ class Screen:
         self.say(f"longest garbage collection: {format_duration(pause)}")
         for line in story.told():
             self.say(line)
-        if index.leaked and not story.known:
-            self.say("no leak is certain yet: for the first forty seconds a start looks the same")
         share = governor.cpu_seconds / sum(spent.values())
         self.say(
             f"AMM's own cost: {format_duration(governor.cpu_seconds)} of CPU for its samples, {share:.1%} of a core"
         )
-        if not index.leaked:
-            self.say("the same with a leak that no plan helps: amm demo --leak")
+        self.say(_parting(leaked=bool(index.leaked), known=story.known))
 
     def say(self, text: str) -> None:
         print(text, flush=True)
