@@ -47,12 +47,17 @@ class EvidenceDesk:
         self._governor = governor
         self._told = told
         self._directory = evidence_directory(governor.policy, os.environ)
+        self._requests = RequestBox(self._answer)
+        self._begin()
+
+    def _begin(self) -> None:
+        """State of a fresh start, here and in a forked child: what was found before is the parent's."""
+        self._pid = os.getpid()
         self._recorder: EvidenceRecorder | None = None
         self._holders: Holders | None = None
         self._leaking: frozenset[str] = frozenset()
         self._growth: GrowthWatch | None = None
         self._grows: tuple[str, Verdict] | None = None
-        self._requests = RequestBox(self._answer)
         self._objects: ObjectProbe | None = None
         self._next_census = float("-inf")
         self.census: Census | None = None
@@ -72,6 +77,8 @@ class EvidenceDesk:
         return telling_most([*theirs, *([self.last] if self.last else [])])
 
     def listen(self, sample: Sample, tier: Tier) -> None:
+        if self._pid != os.getpid():
+            self._begin()
         self._requests.look()
         if self._wants_census(tier) and sample.t_seconds >= self._next_census:
             self._next_census = sample.t_seconds + CENSUS_EVERY_SECONDS
@@ -103,7 +110,7 @@ class EvidenceDesk:
         governor = self._governor
         if governor.gc is None or sample.process is None:
             return
-        if self._holders is None or self._holders.leaks is not governor.leaks:  # at first, and in a forked child
+        if self._holders is None:
             from amm_exporter.control.holders import Holders
 
             self._holders = Holders(governor.leaks, governor.gc)
@@ -205,20 +212,21 @@ def _traced(seconds: float, resident_bytes: Callable[[], int]) -> dict[str, Any]
     what C code allocates without Python's knowing is not traced."""
     from amm_exporter.probes.allocations import SiteTrace
 
-    before = resident_bytes()
     trace = SiteTrace()
     if seconds > 0:
         trace.start()
     try:
+        before, earlier = resident_bytes() - trace.tracer_bytes(), trace.sites()  # of a tracer that already ran
         passed = trace.wait(seconds)
-        grown = resident_bytes() - before - trace.tracer_bytes()
-        sites = trace.sites()
+        grown = resident_bytes() - trace.tracer_bytes() - before
+        sites = {site: size - earlier.get(site, 0.0) for site, size in trace.sites().items()}
     finally:
         trace.stop()
+    held = {site: size for site, size in sites.items() if size > 0}
     return {
-        "sites": sorted(sites.items(), key=lambda site: -site[1])[:TOP_SITES],
+        "sites": sorted(held.items(), key=lambda site: -site[1])[:TOP_SITES],
         "traced_seconds": round(passed, 3),
-        "traced_bytes": sum(sites.values()),
+        "traced_bytes": sum(held.values()),
         "grown_bytes": grown,
     }
 

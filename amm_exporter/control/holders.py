@@ -112,17 +112,19 @@ class Holders:
         self.leaks.feed("floor", t_seconds, collections.floor_bytes)
 
     def _read(self, t_seconds: float, resident_bytes: int) -> Held | None:
-        """None where it cannot be told: malloc is not glibc's, or a tracer stands before pymalloc and hides it."""
+        """None where it cannot be told: malloc is neither's that is read, or a tracer stands before pymalloc and hides
+        it."""
         if is_tracing():
             return None
         read = {memory.allocator: memory for memory in self._allocators.read()}
-        if "glibc" not in read:
+        malloc = read.get("glibc") or read.get("jemalloc")
+        if malloc is None:
             return None
         python = read.get("pymalloc")  # absent with PYTHONMALLOC=malloc: all is malloc's then
         return Held(
             t_seconds=t_seconds,
             resident_bytes=resident_bytes,
             python_bytes=python.used_bytes if python else 0,
-            native_bytes=read["glibc"].used_bytes,
+            native_bytes=malloc.used_bytes,
             free_bytes=sum(memory.free_bytes for memory in read.values()),
         )

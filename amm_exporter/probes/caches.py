@@ -172,7 +172,7 @@ class CacheRegistry:
         for watched in list(self._watched.values()):
             watched.latest = None
             obj = watched.reference()
-            if is_lru_cache(obj) or cache_counting.is_cachetools(obj) or getattr(obj, TAKES_NO_LOCK, False) is True:
+            if is_lru_cache(obj) or cache_counting.is_cachetools(obj) or _takes_no_lock(obj):
                 stats = read_stats(obj)
                 watched.last = counters(stats) if stats else {}
                 watched.past = {name: -value for name, value in watched.last.items()}
@@ -182,6 +182,12 @@ def _start_over(reference: weakref.ref[CacheRegistry]) -> None:
     registry = reference()
     if registry is not None:
         registry._start_over_in_child()
+
+
+def _takes_no_lock(obj: Any) -> bool:
+    """By its class, or itself if it is one: what an object makes of the question is not to be run in a forked child."""
+    kind = type(obj)
+    return getattr(obj if issubclass(kind, type) else kind, TAKES_NO_LOCK, False) is True
 
 
 def unbound(obj: Any) -> Any:

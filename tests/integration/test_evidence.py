@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
-from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, evidence_directory
+from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, _traced, evidence_directory
 from amm_exporter.control.evidence_files import telling_most, written
 from amm_exporter.control.evidence_outside import seen_from_outside
 from amm_exporter.control.evidence_request import ask
@@ -312,6 +312,39 @@ class Malloc(AllocatorProbe):
 
     def read(self) -> tuple[AllocatorMemory, ...]:
         return (AllocatorMemory(allocator=self.name, held_bytes=self.used_bytes, free_bytes=0),)
+
+
+def test_a_forked_child_goes_on_with_nothing_of_its_parents(tmp_path: Path) -> None:
+    """Else it would finish what its parent was following, and write that into its parent's evidence."""
+    governor = Governor({"evidence": {"directory": str(tmp_path)}})
+    governor.leaks = watch = LeakingWatch()  # type: ignore[assignment]
+    desk, watch.leaking, sample = EvidenceDesk(governor), True, governor.sample()
+    desk.listen(sample, Tier.NORMAL)
+    child = os.fork()
+    if child == 0:
+        try:
+            watch.leaking = False
+            for step in range(1, READINGS + 1):
+                desk.listen(replace(sample, t_seconds=sample.t_seconds + 1000.0 * step), Tier.NORMAL)
+            os._exit(0 if desk.last is None else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    governor.stop()
+    (file,) = tmp_path.glob("amm-evidence-*.json")
+    assert "growth" not in json.loads(file.read_text())
+
+
+def test_what_a_tracer_of_the_program_knew_before_is_not_told_as_new() -> None:
+    tracemalloc.start()
+    try:
+        kept = [bytes(1_000) for _ in range(20_000)]
+        found = _traced(0.05, lambda: 0)
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 20_000
+    assert found["traced_bytes"] < 2_000_000
+    assert abs(found["grown_bytes"]) < 500_000
 
 
 @pytest.mark.parametrize("name", ["glibc", "jemalloc"])

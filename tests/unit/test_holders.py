@@ -25,8 +25,8 @@ class Allocators:
         self.names = {"pymalloc", "glibc"}
 
     def read(self) -> tuple[AllocatorMemory, ...]:
-        free = {"pymalloc": 0, "glibc": self.free}
-        used = {"pymalloc": self.python, "glibc": self.native}
+        free = {"pymalloc": 0, "glibc": self.free, "jemalloc": self.free}
+        used = {"pymalloc": self.python, "glibc": self.native, "jemalloc": self.native}
         return tuple(
             AllocatorMemory(allocator=name, held_bytes=used[name] + free[name], free_bytes=free[name])
             for name in sorted(self.names)
@@ -138,8 +138,15 @@ def test_readings_come_as_seldom_as_they_are_dear() -> None:
     assert leaks.verdicts()["heap"].sample_count == 100 * SHARE_OF_A_CORE / cost
 
 
+def test_the_heap_of_jemalloc_is_one_too() -> None:
+    leaks, allocators = watch_of(), Allocators()
+    allocators.names = {"pymalloc", "jemalloc"}
+    holders_of(leaks, allocators).look(0.0, MB)
+    assert "heap" in leaks.verdicts()
+
+
 @pytest.mark.parametrize("names", [{"pymalloc"}, set()])
-def test_without_glibcs_malloc_there_is_no_heap(names: set[str]) -> None:
+def test_without_a_malloc_that_is_read_there_is_no_heap(names: set[str]) -> None:
     leaks, allocators = watch_of(), Allocators()
     allocators.names = names
     holders_of(leaks, allocators).look(0.0, MB)

@@ -650,3 +650,31 @@ def test_a_forked_child_counts_its_own_look_ups_only(registry: CacheRegistry) ->
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert cache_stats(registry, "square").hits == 4
+
+
+class Reluctant:
+    """Counts, but fails who asks it for anything else while `asked` is true, as a proxy whose object is gone."""
+
+    asked = False
+
+    def stats(self) -> dict[str, int]:
+        return {"hits": 1, "misses": 2}
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name) if Reluctant.asked else AttributeError(name)
+
+
+def test_what_a_watched_object_does_keeps_no_other_from_beginning_anew_in_a_child(registry: CacheRegistry) -> None:
+    proxy, cache = Reluctant(), cachetools.Cache(4)
+    registry.watch("proxy", proxy)
+    registry.watch("c", cache)
+    cache.get("a")
+    Reluctant.asked = True
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(registry.read()["c"].misses)
+        finally:
+            os._exit(9)
+    Reluctant.asked = False
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
