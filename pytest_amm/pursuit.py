@@ -10,7 +10,8 @@ from __future__ import annotations
 MIB = 1 << 20
 
 QUICK_GROWTH_BYTES = 8 * MIB
-"""Growing by this after a signal means that the handler cannot run: C code holds the GIL."""
+"""Growing by this right after a signal means that the handler cannot run: C code holds the GIL. The longer there is no
+answer, the less growth says so: C code that builds many small objects grows slowly, and slower on a busy machine."""
 ANSWER_SECONDS = 0.02
 """How long a handler may take while memory still grows. Python code answers within 1 ms."""
 AGAIN_SECONDS = 0.1
@@ -84,7 +85,8 @@ def next_action(
     if not pursuit.rungs & 2:
         if not signalable and over:
             return "limit"
-        if grown_bytes > QUICK_GROWTH_BYTES or (not answered and since > ANSWER_SECONDS and over):
+        left_ratio = 1.0 if answered else max(0.0, 1 - since / ANSWER_SECONDS)
+        if grown_bytes > QUICK_GROWTH_BYTES * left_ratio or (left_ratio == 0 and over):
             return "limit"
         return None
     if endangers or (over and pursuit.scope != "test" and now - pursuit.started > PATIENCE_SECONDS):

@@ -46,10 +46,17 @@ def test_a_process_that_takes_no_signal_is_limited_at_once() -> None:
 
 @pytest.mark.parametrize(("grown", "expected"), [(QUICK_GROWTH_BYTES, None), (QUICK_GROWTH_BYTES + 1, "limit")])
 def test_growth_after_the_signal_means_c_code(grown: int, expected: str | None) -> None:
-    assert action(pursuit(1), used_bytes=101 * MB + grown) == expected
+    assert action(pursuit(1), now=10.0, used_bytes=101 * MB + grown) == expected
 
 
-@pytest.mark.parametrize(("after", "expected"), [(ANSWER_SECONDS, None), (ANSWER_SECONDS + 0.001, "limit")])
+@pytest.mark.parametrize(("answered", "expected"), [(False, "limit"), (True, None)])
+def test_the_longer_there_is_no_answer_the_less_growth_means_c_code(answered: bool, expected: str | None) -> None:
+    used_bytes = 101 * MB + QUICK_GROWTH_BYTES * 2 // 3
+    assert action(pursuit(1), used_bytes=used_bytes) is None
+    assert action(pursuit(1), answered=answered, now=10.0 + ANSWER_SECONDS / 2, used_bytes=used_bytes) == expected
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0.9 * ANSWER_SECONDS, None), (1.1 * ANSWER_SECONDS, "limit")])
 def test_a_handler_that_does_not_answer_means_c_code(after: float, expected: str | None) -> None:
     assert action(pursuit(1), now=10.0 + after) == expected
 
