@@ -27,8 +27,8 @@ for _ in range(int(sys.argv[1])):
     print(time.perf_counter() - began)
 """
 LOOK_SECONDS = 0.001
-REPORT_BYTES = MB
-"""What the report of a failure may take while all that the test took is still there: half of it, as seen."""
+REPORT_BYTES = 3 * MB
+"""What the report of a failure may take while all that the test took is still there: 2 MB where a thread failed."""
 
 
 class Pages:
@@ -65,7 +65,7 @@ def step_seconds(python: str, count: int) -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """From the first look that saw the tree over its budget to the first that saw the most it had, but for a report."""
+    """From the first look that saw the tree over its budget to the last that saw the test grow."""
 
     crossed: float
     ended: float
