@@ -79,8 +79,8 @@ def noise(differences: Iterator[int] | Sequence[int]) -> int:
     values = sorted(differences)
     if not values:
         return _LEAST_NOISE_BYTES
-    middle = statistics.median(values)
-    sigma = _MAD_TO_SIGMA * statistics.median(abs(value - middle) for value in values)
+    middle = statistics.median_low(values)  # of few tests: not half way to the one that changed
+    sigma = _MAD_TO_SIGMA * statistics.median_low(abs(value - middle) for value in values)
     shrunk = sorted(-value for value in values if value < 0)
     # of one or two tests that shrank the largest may be a real improvement: it takes a crowd to be noise
     shrink = shrunk[min(len(shrunk) - 1, int(_SHRINK_QUANTILE * len(shrunk)))] if len(shrunk) >= 5 else 0

@@ -35,6 +35,12 @@ def test_a_regression_beyond_noise_and_ratio_is_found_in_the_crowd(seed: int) ->
     assert [change.nodeid for change in regressions(changes(now, jittered(seed + 1000)), 0.1)] == ["t5"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_one_of_few_tests_that_grew_is_no_noise(count: int) -> None:
+    base = {f"t{number}": 40 * MB for number in range(count)}
+    assert [change.nodeid for change in regressions(changes(base | {"t0": 60 * MB}, base), 0.1)] == ["t0"]
+
+
 def test_a_change_below_the_ratio_does_not_fail() -> None:
     base = {f"t{number}": 100 * MB for number in range(10)}
     assert regressions(changes(base | {"t1": 105 * MB}, base), 0.1) == []
