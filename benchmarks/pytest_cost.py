@@ -1,22 +1,25 @@
 """What the pytest plugin costs, beside plain pytest and, where it is installed, pytest-memray.
 
-    python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 12]
+    python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 12] [--quick]
 
     empty    CPU time of 5,000 empty tests: around them, in each of them, and all of it divided by the tests
-    suites   CPU time of tests that allocate all the time, in Python and in numpy, from the first test to the last
+    suites   CPU time of tests that allocate all the time, in Python and in numpy, beside their neighbours without
     timing   what pytest-benchmark measures with the plugin and without
     mark     resetting and reading the kernel's high-water mark, from 28 MB to 3 GB resident
 
 All variants run in each round, in an order that moves on. Plain pytest runs twice a round: each variant is compared
 with the mean of the two, and the second run with the first, so that its row shows what is noise. A figure is the median
-over the rounds, and how far it may be off 1 time in 20 by how far the rounds differ. The watchdog is a process of its
-own: its CPU time is shown apart, and is in no other figure but "all in". All parts together take 8 minutes.
+over the rounds, and how far it may be off 1 time in 20 by how far the rounds differ. In the suites each two neighbours
+are a pair, one with the plugin and one without (every_other_test.py), and the median is that of all pairs of all
+rounds. The watchdog is a process of its own: its CPU time is shown apart, and is in no other figure but "all in". All
+parts together take 8 minutes, with `--quick` two.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import importlib.util
 import json
 import os
@@ -28,6 +31,8 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+from pytest_cost_cases import CLOCK, MARK, SUITE_TESTS, SUITES, TIMED
 
 Run = TypeVar("Run")
 AMM = ("-p", "pytest_amm.plugin")
@@ -42,57 +47,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "pytest_amm budgets, watchdog armed": (*AMM, *BUDGETS),
     PEER: ("-p", "memray", "--memray"),
 }
-SUITE_TESTS = 60
-SUITES = {
-    "allocating Python": """
-        import pytest
-        @pytest.mark.parametrize("number", range(SUITE_TESTS))
-        def test_it(number):
-            rows = [{"key": each, "text": str(each)} for each in range(60_000)]
-            assert sum(len(row["text"]) for row in rows) > 0
-    """,
-    "numpy": """
-        import numpy, pytest
-        @pytest.mark.parametrize("number", range(SUITE_TESTS))
-        def test_it(number):
-            base = numpy.arange(250_000, dtype=float)
-            for _ in range(20):
-                base = numpy.sqrt(base * base + 1.0)
-            assert base.sum() > 0
-    """,
-}
-CLOCK = """
-import pathlib, time, pytest
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtestloop(session):
-    before = time.process_time()
-    yield
-    pathlib.Path("loop.txt").write_text(str(time.process_time() - before))
-    return True
-"""
-TIMED = """
-def test_it(benchmark):
-    benchmark.pedantic(lambda: sorted([{"key": -each} for each in range(2_000)], key=lambda row: row["key"]),
-                       rounds=800, iterations=1, warmup_rounds=20)
-"""
-MARK = """
-import statistics, sys, time
-from pytest_amm.meter import Meter
-base = b"1" * (int(sys.argv[1]) << 20)
-meter = Meter()
-quiet, grown = [], []
-for number in range(150):
-    for spike_bytes, costs in ((0, quiet), (2 << 20, grown)):
-        before = time.process_time_ns()
-        meter.start()
-        between = time.process_time_ns()
-        spike = b"1" * spike_bytes
-        del spike
-        resumed = time.process_time_ns()
-        meter.stop()
-        costs.append(between - before + time.process_time_ns() - resumed)
-print(meter.rss_bytes() >> 20, statistics.median(quiet) / 1000, statistics.median(grown) / 1000)
-"""
 
 
 class Cost(NamedTuple):
@@ -127,12 +81,27 @@ def figure(values: Sequence[float]) -> Figure:
     return Figure(middle, 2 * 1.2533 * 1.4826 * distance / len(values) ** 0.5)
 
 
+def paired(pairs: Sequence[tuple[float, float]]) -> Figure:
+    """The median of what the first of each pair takes more than the second, as a share of the second.
+
+    The error spans the order statistics between which the true median lies 19 times in 20, whatever the distribution.
+    """
+    middle = statistics.median(without for _, without in pairs)
+    shares = sorted((with_it - without) / middle for with_it, without in pairs)
+    reach = len(shares) ** 0.5
+    low, high = shares[max(0, int(len(shares) / 2 - reach))], shares[min(len(shares) - 1, int(len(shares) / 2 + reach))]
+    return Figure(statistics.median(shares), (high - low) / 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--tests", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 1,000 tests")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.tests, arguments.rounds = 1000, 3
     adopt_orphans()
     for what in arguments.what or PARTS:
         with tempfile.TemporaryDirectory() as directory:
@@ -159,17 +128,32 @@ def empty(directory: Path, arguments: argparse.Namespace) -> None:
 
 
 def suites(directory: Path, arguments: argparse.Namespace) -> None:
-    print(row("from the first test to the last", tuple(SUITES)))
+    print(row("beside the neighbouring test", tuple(SUITES)))
     found = {}
     for number, (title, text) in enumerate(SUITES.items()):
         file = directory / f"test_{number}.py"
         file.write_text(f"SUITE_TESTS = {SUITE_TESTS}\n{textwrap.dedent(text)}")
-        found[title] = in_turns(lambda name, file=file: cost(file, VARIANTS[name]), installed(), arguments.rounds)
-    plain = [min(run.tests_seconds for run in runs[PLAIN]) / SUITE_TESTS for runs in found.values()]
+        measure = functools.partial(neighbours, file)
+        found[title] = {
+            name: [pair for pairs in rounds for pair in pairs]
+            for name, rounds in in_turns(measure, installed(), arguments.rounds).items()
+        }
+    plain = [statistics.median(without for _, without in pairs[PLAIN]) for pairs in found.values()]
     print(row(PLAIN, [f"{seconds * 1e3:.1f} ms a test" for seconds in plain]))
     for name in compared():
-        shares = [share_of_plain(runs, name, lambda each: each.tests_seconds) for runs in found.values()]
-        print(row(name, [share.show(".1%") for share in shares]))
+        print(row(name, [paired(pairs[name]).show(".2%") for pairs in found.values()]))
+
+
+def neighbours(file: Path, name: str) -> list[tuple[float, float]]:
+    """CPU seconds of each two neighbouring tests of one run, the first with the plugin and the second without.
+
+    The peer cannot be taken out between tests: its whole run is one pair with a whole run without.
+    """
+    if name == PEER:
+        return [(cost(file, VARIANTS[PEER]).tests_seconds, cost(file, ()).tests_seconds)]
+    cost(file, (*VARIANTS[name], "-p", "every_other_test"))
+    pairs: list[tuple[float, float]] = json.loads((file.parent / "pairs.json").read_text())
+    return pairs
 
 
 def timing(directory: Path, arguments: argparse.Namespace) -> None:
@@ -251,7 +235,11 @@ def cost(suite: Path, options: tuple[str, ...]) -> Cost:
     directory = suite.parent
     (directory / "loop_clock.py").write_text(CLOCK)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "loop_clock", *options, str(suite)]
-    settings = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(directory), "PYTHONHASHSEED": "0"}
+    settings = {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": f"{directory}{os.pathsep}{Path(__file__).parent}",
+        "PYTHONHASHSEED": "0",
+    }
     process = subprocess.Popen(
         command, cwd=directory, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
