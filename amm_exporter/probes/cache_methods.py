@@ -48,7 +48,7 @@ def take_short_cuts(counting: Any, original: Any, counts: Counts) -> None:
     base = library.Cache
     if original.__missing__ is base.__missing__:
         counting.__missing__ = _plain_missing(counts)
-    get_item = _direct_getitem(original.__getitem__, base.__getitem__, counts)
+    get_item = _direct_getitem(original.__getitem__, base.__getitem__, counting.__missing__, counts)
     if get_item is None:
         return
     counts.direct = True
@@ -86,7 +86,7 @@ def asks(original: Any) -> bool:
     return "pop" in _names_in(last) or last is sys.modules["cachetools"].Cache.popitem
 
 
-def _direct_getitem(own: Any, base_getitem: Any, counts: Counts) -> Any:
+def _direct_getitem(own: Any, base_getitem: Any, missing: Any, counts: Counts) -> Any:
     """A class's own `__getitem__` over one of Cache that counts hits; None where it is made in another way."""
     if _names_in(base_getitem) != _LOOK_UP:
         return None
@@ -95,7 +95,7 @@ def _direct_getitem(own: Any, base_getitem: Any, counts: Counts) -> Any:
         try:
             value = self._Cache__data[key]
         except KeyError:
-            return self.__missing__(key)
+            return missing(self, key)
         counts.asked += 1
         return value
 
