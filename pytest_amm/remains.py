@@ -44,11 +44,14 @@ class Process(NamedTuple):
 class Remains:
     """What is left of the run with this id, whose process started at `since`. `seen`: pids and starts of its tree."""
 
-    def __init__(self, run_id: str, since: int, seen: Iterable[tuple[int, int]]) -> None:
+    def __init__(
+        self, run_id: str, since: int, seen: Iterable[tuple[int, int]], *, grace_seconds: float = GRACE_SECONDS
+    ) -> None:
         self._id = run_id.encode()
         self._since = since
         self._known = set(seen)
         self._asked: set[Process] = set()
+        self._grace_seconds = grace_seconds
 
     def ask(self) -> None:
         """SIGTERM to what was seen in the tree; nothing that could take long."""
@@ -58,11 +61,11 @@ class Remains:
         """SIGTERM to all, then SIGKILL, until nothing is left."""
         started = time.monotonic()
         quiet = 0
-        while quiet < _QUIET_LOOKS and time.monotonic() < started + _GIVE_UP_SECONDS:
+        while quiet < _QUIET_LOOKS and time.monotonic() < started + self._grace_seconds + _GIVE_UP_SECONDS:
             left = self.look()
             quiet = 0 if left else quiet + 1
             self._ask(left)
-            if time.monotonic() > started + GRACE_SECONDS:
+            if time.monotonic() > started + self._grace_seconds:
                 for process in left:
                     _send(process, signal.SIGKILL)
             time.sleep(_PAUSE_SECONDS)

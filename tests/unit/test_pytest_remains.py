@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_amm.proctree import stat_fields
-from pytest_amm.remains import GRACE_SECONDS, VARIABLE, Remains
+from pytest_amm.remains import VARIABLE, Remains
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -116,15 +116,25 @@ def test_what_is_older_than_the_run_is_left_alone(start: Start, run_id: str) -> 
     assert older.poll() is None
 
 
-def test_it_may_tidy_up_and_is_killed_when_it_stays(start: Start, run_id: str) -> None:
-    tidy, stubborn = (start(run_id, sys.executable, "-c", code) for code in (TIDY, STUBBORN))
-    for process in (tidy, stubborn):
-        assert process.stdout is not None
-        process.stdout.readline()
+def test_it_may_tidy_up(start: Start, run_id: str) -> None:
+    tidy = start(run_id, sys.executable, "-c", TIDY)
+    wait_for_line(tidy)
+    Remains(run_id, own_start(), [], grace_seconds=20).end()
+    assert tidy.wait(5) == 7
+
+
+def test_what_stays_is_killed(start: Start, run_id: str) -> None:
+    stubborn = start(run_id, sys.executable, "-c", STUBBORN)
+    wait_for_line(stubborn)
     before = time.monotonic()
-    Remains(run_id, own_start(), []).end()
-    assert [tidy.wait(5), stubborn.wait(5)] == [7, -signal.SIGKILL]
-    assert time.monotonic() - before >= GRACE_SECONDS
+    Remains(run_id, own_start(), [], grace_seconds=0.2).end()
+    assert stubborn.wait(5) == -signal.SIGKILL
+    assert time.monotonic() - before >= 0.2
+
+
+def wait_for_line(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    process.stdout.readline()
 
 
 def own_start() -> int:
