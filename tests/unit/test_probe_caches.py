@@ -232,9 +232,9 @@ def test_a_class_with_methods_of_its_own_keeps_them_and_is_counted(registry: Cac
     assert registry.read() == {"c": CacheStats(hits=2, misses=3, entries=2, max_entries=2, evictions=1)}
 
 
-@pytest.mark.parametrize("base", [cachetools.LRUCache, cachetools.TTLCache])
+@pytest.mark.parametrize("base", [cachetools.Cache, cachetools.LRUCache, cachetools.TTLCache])
 def test_a_class_that_tells_what_it_pushes_out_goes_on_telling(registry: CacheRegistry, base: Any) -> None:
-    class Telling(base):  # type: ignore[misc]  # either of them
+    class Telling(base):  # type: ignore[misc]  # any of them
         def popitem(self) -> Any:
             pair = super().popitem()
             told.append(pair)
@@ -247,6 +247,19 @@ def test_a_class_that_tells_what_it_pushes_out_goes_on_telling(registry: CacheRe
         cache[key] = key
     assert told == [(0, 0), (1, 1), (2, 2)]
     assert registry.read() == {"c": CacheStats(hits=0, misses=0, entries=2, max_entries=2, evictions=3)}
+
+
+def test_a_timed_class_that_watches_for_expiry_is_asked_as_often(registry: CacheRegistry) -> None:
+    class Watching(cachetools.TTLCache):
+        def expire(self, time: Any = None) -> Any:
+            self.looks = getattr(self, "looks", 0) + 1
+            return super().expire(time)
+
+    watched, plain = Watching(2, 60), Watching(2, 60)
+    registry.watch("c", watched)
+    for cache in (watched, plain):
+        cache.update({key: key for key in range(5)})
+    assert watched.looks == plain.looks > 5
 
 
 def test_what_has_expired_is_a_miss(registry: CacheRegistry) -> None:
