@@ -87,13 +87,21 @@ def growth_of(process: subprocess.Popen[bytes], budget_bytes: int, timeout_secon
     most_bytes = budget_bytes
     with closing(Tree(process.pid)) as tree, _punctual():
         while tree.refresh() and time.monotonic() < until:
-            tree_bytes = sum(member.counted_bytes() for member in tree.members.values())
+            tree_bytes = sum(each.counted_bytes() for each in tree.members.values() if not _left(each.pid))
             if tree_bytes > most_bytes:
                 most_bytes = tree_bytes
                 rises.append((time.monotonic(), tree_bytes))
             time.sleep(LOOK_SECONDS)
     ended = next((now for now, rose_bytes in rises if rose_bytes >= most_bytes - REPORT_BYTES), 0.0)
     return Growth(crossed=rises[0][0], ended=ended) if rises else None
+
+
+def _left(pid: int) -> bool:
+    """Whether it has left the family, as the watchdog does when it has started, or has ended."""
+    try:
+        return os.getsid(pid) != os.getsid(0)
+    except ProcessLookupError:
+        return True
 
 
 @contextmanager
