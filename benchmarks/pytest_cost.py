@@ -88,6 +88,8 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Figure:
     """
     middle = statistics.median(without for _, without in pairs)
     shares = sorted((with_it - without) / middle for with_it, without in pairs)
+    if len(shares) < 3:
+        return Figure(statistics.median(shares), None)
     reach = len(shares) ** 0.5
     low, high = shares[max(0, int(len(shares) / 2 - reach))], shares[min(len(shares) - 1, int(len(shares) / 2 + reach))]
     return Figure(statistics.median(shares), (high - low) / 2)
