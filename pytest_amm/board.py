@@ -246,8 +246,12 @@ class Board:
         length = int.from_bytes(self._map[start : start + 2], "little")
         return self._map[start + 2 : start + 2 + min(length, _NAME_BYTES)].decode("utf-8", "replace")
 
+    def is_named(self, slot: int, name: str) -> bool:
+        """Whether it is this test, whose id may have been too long to be kept whole."""
+        return self.name(slot) == _kept(name).decode("utf-8", "replace")
+
     def write_name(self, slot: int, name: str) -> None:
-        raw = name.encode("utf-8", "replace")[:_NAME_BYTES]
+        raw = _kept(name)
         start = _at(slot) + _NAME_AT
         self._map[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "little") + raw
 
@@ -286,6 +290,10 @@ class Board:
     def close(self) -> None:
         self._map.close()
         os.close(self.fd)
+
+
+def _kept(name: str) -> bytes:
+    return name.encode("utf-8", "replace")[:_NAME_BYTES]
 
 
 def _at(slot: int) -> int:

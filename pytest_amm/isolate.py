@@ -98,7 +98,7 @@ class Isolation:
         text = f"the isolated test ended with {how} before it could report"
         stop = self._board.stop(self._slot) if self._board else None
         record = None
-        if self._board and stop and stop.rungs and self._board.name(self._slot) == item.nodeid[:400]:
+        if self._board and stop and stop.rungs and self._board.is_named(self._slot, item.nodeid):
             breach = breach_of(stop, phase="call")
             record = killed_record(item.nodeid, breach)
             if stop.scope == "emergency":

@@ -82,7 +82,7 @@ class Reporter:
 
         for slot in self.board.slots():
             stop = self.board.stop(slot)
-            if stop.rungs & RUNG_KILL and self.board.name(slot) == crashitem[:400]:
+            if stop.rungs & RUNG_KILL and self.board.is_named(slot, crashitem):
                 breach = breach_of(stop, phase="call")
                 evidence = from_text(self.board.evidence(slot, stop.generation))
                 text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,), evidence=evidence)

@@ -57,6 +57,13 @@ def test_a_long_test_id_is_cut_and_stays_text(board: Board) -> None:
     assert board.stop(3).rungs == 0
 
 
+@pytest.mark.parametrize("name", ["t.py::t", "t" * 1000, "ü" * 1000, "t" + "ü" * 1000, "\udc80" * 500])
+def test_a_test_is_known_by_what_was_kept_of_its_id(board: Board, name: str) -> None:
+    board.write_name(3, name)
+    assert board.is_named(3, name)
+    assert not board.is_named(3, f"another {name}")
+
+
 def test_another_process_sees_the_same_page(board: Board) -> None:
     board.write_name(5, "here")
     other = Board.open(board.path)
