@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from pytest_amm.failure import headline
@@ -25,7 +26,9 @@ def folder_in(workspace: str | None, rootdir: str) -> str:
     """The folder of the rootdir in the checked-out repository, where GitHub looks for a file; empty at its top."""
     if not workspace:
         return ""
-    folder = os.path.relpath(rootdir, workspace)
+    folder = os.curdir
+    with contextlib.suppress(ValueError):  # on another drive of Windows
+        folder = os.path.relpath(rootdir, workspace)
     return "" if folder == os.curdir or folder.startswith(os.pardir) else folder
 
 

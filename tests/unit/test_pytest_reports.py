@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import ntpath
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -123,6 +125,13 @@ def test_an_annotation_finds_its_file_from_the_top_of_the_repository(
     text = annotation(record("t.py::x", 3, BREACH), folder=folder_in(workspace, rootdir))
     assert text is not None
     assert text.startswith(f"::error file={path},line=7,")
+
+
+def test_on_another_drive_a_rootdir_is_in_no_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "path", ntpath)
+        folders = [folder_in(r"D:\a\shop", root) for root in (r"C:\elsewhere", r"D:\a\shop\python")]
+    assert folders == ["", "python"]
 
 
 class Balance(HTMLParser):
