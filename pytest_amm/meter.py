@@ -85,17 +85,19 @@ class Meter:
         return start_bytes, peak_bytes, end_bytes
 
     @contextlib.contextmanager
-    def nested(self) -> Iterator[Callable[[], Span]]:
-        """A stretch within the present one: the mark has one owner, so the outer peak so far is folded in."""
+    def nested(self, tell: Callable[[Span], object]) -> Iterator[None]:
+        """A stretch within the present one: the mark has one owner, so the outer peak so far is folded in.
+
+        `tell` hears of it at its end, also when the block raises: what it took until then.
+        """
         outer_start_bytes = self._start_bytes
         outer = self.stop()
         start_bytes = self.start()
-        found: list[Span] = []
         try:
-            yield lambda: found[0]
+            yield
         finally:
             inner = self.stop()
-            found.append(Span(start_bytes, inner.peak_bytes, inner.end_bytes))
+            tell(Span(start_bytes, inner.peak_bytes, inner.end_bytes))
             self._start_bytes = outer_start_bytes
             self._folded_bytes = max(outer.peak_bytes, inner.peak_bytes)
 

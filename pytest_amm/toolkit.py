@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from amm_exporter.errors import UnitError
 from pytest_amm import leakgate
 from pytest_amm.giveback import trim
-from pytest_amm.meter import Meter
+from pytest_amm.meter import Meter, Span
 
 if TYPE_CHECKING:
     from amm_exporter.control.leak_gate import PerCallVerdict
@@ -90,11 +90,12 @@ class Toolkit:
     def measure(self) -> Iterator[Measured]:
         """The memory of a block: `with amm.measure() as seen: ...`, then `seen.peak_bytes`."""
         seen = Measured()
-        try:
-            with self._meter.nested() as inner:
-                yield seen
-        finally:  # also when the block raises: what it took until then
-            seen.start_bytes, seen.peak_bytes, seen.end_bytes = inner()
+
+        def fill(span: Span) -> None:
+            seen.start_bytes, seen.peak_bytes, seen.end_bytes = span
+
+        with self._meter.nested(fill):
+            yield seen
 
     def leak_check(self, fn: Callable[[], object], **rule: Any) -> PerCallVerdict:
         """Call `fn` until it is decided whether each call leaves memory behind; fails the test when it does.
