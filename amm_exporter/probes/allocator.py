@@ -8,6 +8,7 @@ resident set, and when it stays high after `trim`, single live objects pin it: f
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 import time
@@ -62,17 +63,19 @@ class AllocatorProbe:
 
 
 class PacedReader:
-    """Reads again only when the last reading's cost has spread to a small share of the time since."""
+    """Reads again only when the last reading's cost has spread to a small share of the time since, and in a fork."""
 
     def __init__(self, read: Callable[[], AllocatorMemory | None], clock: Callable[[], float]) -> None:
         self._read = read
         self._clock = clock
         self._last: AllocatorMemory | None = None
         self._not_before = float("-inf")
+        self._pid = os.getpid()
 
     def read(self) -> AllocatorMemory | None:
         start = self._clock()
-        if start >= self._not_before:
+        if start >= self._not_before or self._pid != os.getpid():
+            self._pid = os.getpid()
             self._last = self._read()
             self._not_before = start + (self._clock() - start) / SHARE_OF_A_CORE
         return self._last

@@ -105,6 +105,22 @@ def test_a_costly_reading_is_repeated_when_its_cost_is_a_small_share_of_the_time
     assert len(taken) == memory.held_bytes == readings
 
 
+def test_a_forked_child_is_not_told_what_its_parent_had() -> None:
+    code = (
+        "import itertools, os\n"
+        "from amm_exporter.probes.allocator import PacedReader\n"
+        "reader = PacedReader(map(str, itertools.count(1)).__next__, itertools.count().__next__)\n"
+        "reader.read()\n"
+        "if os.fork() == 0:\n"
+        "    print(reader.read(), reader.read(), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print(reader.read())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "2 2\n1\n"
+
+
 @pytest.mark.parametrize(
     ("maps", "expected"),
     [
