@@ -50,7 +50,7 @@ class Remains:
         self._id = run_id.encode()
         self._since = since
         self._known = set(seen)
-        self._asked: set[Process] = set()
+        self._asked: set[tuple[int, int]] = set()
         self._grace_seconds = grace_seconds
 
     def ask(self) -> None:
@@ -84,8 +84,8 @@ class Remains:
     def _ask(self, left: Iterable[Process]) -> None:
         """Once each: a second SIGTERM tells some servers to drop what they do."""
         for process in left:
-            if process not in self._asked:
-                self._asked.add(process)
+            if process[:2] not in self._asked:  # by what stays: its parent changes when that one ends first
+                self._asked.add(process[:2])
                 _send(process, signal.SIGTERM)
 
     def _carries_id(self, pid: int) -> bool:

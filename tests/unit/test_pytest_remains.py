@@ -137,6 +137,22 @@ def wait_for_line(process: subprocess.Popen[str]) -> None:
     process.stdout.readline()
 
 
+def test_what_is_given_to_another_parent_is_asked_only_once(start: Start, run_id: str) -> None:
+    """Its own one ends at the first SIGTERM."""
+    busy = (
+        "import os, signal, time\n"
+        "if os.fork(): os.wait()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = start(run_id, sys.executable, "-c", busy)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    Remains(run_id, own_start(), []).end()
+    assert parent.stdout.read() == "asked\n"
+
+
 def own_start() -> int:
     return int(stat_fields(os.getpid())[19])
 
