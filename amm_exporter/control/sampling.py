@@ -120,7 +120,7 @@ class Sampler:
         return resident_bytes
 
     def is_still(self) -> bool:
-        """Whether no page came or went since it was asked last, where a glance would compare nothing else."""
+        """Whether no page came or went since the last glance or question, where a glance compares nothing else."""
         return not self._held and self._process.is_still()
 
     def _hold(self, sample: Sample) -> None:

@@ -62,14 +62,14 @@ class ProcessProbe:
         """The resident set alone: the cheapest reading there is."""
         if self._portable:
             return self._portable.read().rss_bytes
-        raw = self._statm.read(128) if self._given_pid is None else self._read_statm()
+        raw = self._seen = self._statm.read(128) if self._given_pid is None else self._read_statm()
         try:
             return int(raw.split(None, 2)[1]) * PAGE_BYTES
         except (ValueError, IndexError):
             raise unexpected(self._statm.path, raw) from None
 
     def is_still(self) -> bool:
-        """Whether nothing has moved since it was asked last; False where that cannot be told."""
+        """Whether nothing has moved since this or `rss_bytes` was asked last; False where that cannot be told."""
         if self._portable:
             return False
         try:

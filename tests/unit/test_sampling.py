@@ -208,6 +208,19 @@ def test_a_process_is_still_until_a_page_comes(tmp_path: Path) -> None:
     assert taken.is_still()
 
 
+def test_memory_that_is_again_what_it_was_before_the_last_glance_has_moved(tmp_path: Path) -> None:
+    clock = Hand()
+    taken = sampler(tmp_path, {"signal": "tree"}, clock=clock)
+    before = (tmp_path / STATM).read_text()
+    taken.is_still()
+    (tmp_path / STATM).write_text("999999 200 100 1 0 500 0\n")
+    taken.take()
+    assert taken.glance(clock.now, SLACK) == 200 * PAGE_BYTES
+    assert taken.is_still()
+    (tmp_path / STATM).write_text(before)
+    assert not taken.is_still()
+
+
 def test_a_process_with_a_cgroup_is_never_called_still(tmp_path: Path) -> None:
     taken = sampler(tmp_path, {"signal": "cgroup"}, cgroup=v2(maximum=GIB, current=100 * MIB))
     taken.take()
