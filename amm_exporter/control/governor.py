@@ -126,8 +126,10 @@ class Governor:
 
         `every_seconds` is for whoever needs no more than one sample in that time, and every one that changes the tier.
         """
-        self._rests_until = float("-inf")
-        return self._listeners.on_sample(listener, every_seconds)
+        undo = self._listeners.on_sample(listener, every_seconds)
+        with self._lock:  # after a glance that may be under way: it has not heard of this listener
+            self._rests_until = float("-inf")
+        return undo
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         """Call `listener(change)` at every tier change, from the sampling thread; returns what undoes it."""

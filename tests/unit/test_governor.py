@@ -322,6 +322,26 @@ def test_who_listens_to_every_sample_gets_every_sample() -> None:
         assert waited(lambda: sampler.glances > 3)
 
 
+def test_who_begins_to_listen_during_a_glance_gets_every_sample_too() -> None:
+    heard: list[Sample] = []
+
+    class Slow(Still):
+        began, goes_on = threading.Event(), threading.Event()
+
+        def glance(self, now: float, slack_bytes: int) -> int | None:
+            self.began.set()
+            self.goes_on.wait(5)
+            return super().glance(now, slack_bytes)
+
+    sampler = Slow(100)
+    with governor(sampler, interval="10ms") as watched:
+        assert sampler.began.wait(5)
+        threading.Timer(0.2, sampler.goes_on.set).start()
+        watched.subscribe(lambda sample, _: heard.append(sample))
+        assert waited(lambda: len(heard) > 2)
+    assert sampler.asked < 20  # it was 85 times: as long as that glance stood
+
+
 def test_the_loop_outlives_a_sampler_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(RealTime):
         def take(self) -> Sample:
