@@ -68,9 +68,11 @@ class Isolation:
         try:
             with os.fdopen(answer, "rb") as file:
                 file.seek(0)
-                reports, ends = pickle.loads(file.read())
+                reports, ends, exits = pickle.loads(file.read())
         except (EOFError, pickle.UnpicklingError):  # it ended before, or while, it wrote
             return self._lost(item, os.waitstatus_to_exitcode(status))
+        if exits is not None:
+            raise exits
         item.session.shouldstop = item.session.shouldstop or ends
         hook = item.config.hook
         return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in reports]
@@ -80,12 +82,11 @@ class Isolation:
         code = 1
         try:
             self._prepare_child()
-            kept = list(item.session._setupstate.stack)
-            reports = runtestprotocol(item, log=False, nextitem=_Stays(kept) if kept else None)  # type: ignore[arg-type]  # only its listchain is used
+            reports, exits = _reports(item)
             hook = item.config.hook
             data = [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
             with os.fdopen(os.dup(answer), "wb") as file:
-                file.write(pickle.dumps((data, item.session.shouldstop)))
+                file.write(pickle.dumps((data, item.session.shouldstop, exits)))
             code = 0
         finally:
             sys.stdout.flush()
@@ -121,6 +122,21 @@ class _Stays:
 
     def listchain(self) -> list[Any]:
         return self._chain
+
+
+def _reports(item: pytest.Item) -> tuple[list[pytest.TestReport], BaseException | None]:
+    """What the test came to; or, as pytest itself has no report then, how it ended the session."""
+    state = item.session._setupstate
+    kept = list(state.stack)
+    stays: Any = _Stays(kept) if kept else None  # only its listchain is used
+    try:
+        return runtestprotocol(item, log=False, nextitem=stays), None
+    except pytest.exit.Exception as error:
+        exits: BaseException = pytest.exit.Exception(str(error.msg), error.returncode)
+    except KeyboardInterrupt:
+        exits = KeyboardInterrupt()
+    state.teardown_exact(stays)
+    return [], exits
 
 
 def _report(item: pytest.Item, when: Any, outcome: Any, text: str | None) -> pytest.TestReport:

@@ -119,3 +119,35 @@ def test_where_another_tracer_hides_refusals_the_end_says_so(pytester: pytest.Py
     else:
         assert result.parseoutcomes() == {"passed": 4}
         result.stdout.fnmatch_lines([hidden])
+
+
+EXITS = """
+import pytest
+
+@pytest.fixture
+def tidy():
+    yield
+    print("was torn down")
+
+def test_before(): pass
+
+def test_exits(tidy): {}
+
+def test_after(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("pytest.exit('enough', returncode=9)", 9, "*Exit: enough*"),
+        ("raise KeyboardInterrupt", 2, "*KeyboardInterrupt*"),
+    ],
+)
+def test_who_ends_the_session_ends_it_from_an_isolated_test_too(
+    pytester: pytest.Pytester, how: str, code: int, said: str
+) -> None:
+    pytester.makepyfile(test_it=EXITS.format(how))
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", "--amm-isolate", "-s")
+    assert (result.ret, result.parseoutcomes()) == (code, {"passed": 1})
+    result.stdout.fnmatch_lines(["*was torn down*", said])
