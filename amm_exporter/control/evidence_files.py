@@ -8,9 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from amm_exporter.control.evidence_shape import is_evidence
 from amm_exporter.control.holders import SUMMED
-
-NEEDED = {"unix_seconds", "pid", "verdicts"}
 
 
 def written(directory: Path, starts: Mapping[int, float]) -> list[dict[str, Any]]:
@@ -18,9 +17,9 @@ def written(directory: Path, starts: Mapping[int, float]) -> list[dict[str, Any]
     found = []
     for path in directory.glob("amm-evidence-*.json"):
         pid, _, unix_seconds = path.stem.removeprefix("amm-evidence-").partition("-")
-        if pid.isdigit() and unix_seconds.isdigit() and int(unix_seconds) >= starts.get(int(pid), math.inf):
+        if pid.isdecimal() and unix_seconds.isdecimal() and int(unix_seconds) >= starts.get(int(pid), math.inf):
             found.append((path, _read(path)))
-    return [{**evidence, "file": str(path)} for path, evidence in found if evidence.keys() >= NEEDED]
+    return [{**evidence, "file": str(path)} for path, evidence in found if evidence]
 
 
 def telling_most(evidence: Collection[dict[str, Any]]) -> dict[str, Any] | None:
@@ -32,9 +31,9 @@ def _read(path: Path) -> dict[str, Any]:
     """Empty for a file that is gone meanwhile, or none of ours."""
     try:
         evidence = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return evidence if isinstance(evidence, dict) else {}
+    return evidence if is_evidence(evidence) else {}
 
 
 def _weight(evidence: dict[str, Any]) -> tuple[bool, float]:

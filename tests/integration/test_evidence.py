@@ -470,7 +470,8 @@ def test_root_asks_as_the_user_of_the_process_and_follows_no_link_of_theirs(proc
 
 
 def evidence_of(unix_seconds: int, *leaking: str) -> dict[str, Any]:
-    return {"unix_seconds": unix_seconds, "pid": 10, "verdicts": {name: {"leaking": True} for name in leaking}}
+    verdict = {"leaking": True, "kind": "steady", "reasons": ["grows"]}
+    return {"unix_seconds": unix_seconds, "pid": 10, "verdicts": dict.fromkeys(leaking, verdict)}
 
 
 def test_evidence_of_siblings_is_found_but_not_that_of_who_had_the_pid_before(tmp_path: Path) -> None:
