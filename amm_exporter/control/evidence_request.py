@@ -52,8 +52,15 @@ class RequestBox:
             self._begin()
         for request in self._requests:
             if os.path.exists(request) and self._busy.acquire(blocking=False):
-                threading.Thread(target=self._serve, args=(Path(request),), name="amm-evidence", daemon=True).start()
+                self._begin_to_serve(Path(request))
                 return
+
+    def _begin_to_serve(self, request: Path) -> None:
+        try:
+            threading.Thread(target=self._serve, args=(request,), name="amm-evidence", daemon=True).start()
+        except RuntimeError:  # no thread to be had: again at the next look
+            self._busy.release()
+            raise
 
     def _serve(self, request: Path) -> None:
         try:

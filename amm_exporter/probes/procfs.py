@@ -85,12 +85,13 @@ class KeptFile:
         self.close()
         try:
             fd = os.open(self.path, self._flags)
+            found = identity(fd)
         except OSError as error:
             raise unreadable(self.path, error) from error
         if self.is_open:  # another thread was quicker: keep its descriptor, not both
             os.close(fd)
             return
-        self._identity = identity(fd)
+        self._identity = found
         self._pid = os.getpid()
         self._fd = fd
 
