@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ STOP_SECONDS = 0.05
 POOL_MB = 2048
 RUN_MB = BUDGET_MB + 200
 TIMEOUT_SECONDS = 120
+REPORT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +96,18 @@ def _watched(python: str, runaway: Runaway, directory: Path) -> tuple[Growth | N
             code = process.wait(10)
         finally:
             process.kill()
+    if code < 0:
+        _wait_for(output, b"reports are complete")
     if os.environ.get("AMM_SHOW"):
         print(output.read_text()[-5000:])
     return growth, code
+
+
+def _wait_for(output: Path, words: bytes) -> None:
+    """What the watchdog says when it has ended a run, and told of it. That it never says it shows in the report."""
+    deadline = time.monotonic() + REPORT_SECONDS
+    while words not in output.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _ends(notes: Path) -> list[float]:
