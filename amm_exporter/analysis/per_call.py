@@ -99,7 +99,8 @@ def decide(
     ]
     if leaks and _outlasted(total, spent_ratio, spent_ratio if passed_ratio is None else passed_ratio):
         return "leak", max(leaks, key=lambda rate: (rate.measure != RESIDENT, rate.lower))
-    if all(_clean(rate, rules, batches, spent_ratio) for rate in found):
+    most = 2 * sum(batch.calls for batch in batches[-JUDGED:]) >= total  # not so where batches had to get smaller
+    if most and all(_clean(rate, rules, batches, spent_ratio) for rate in found):
         return "clean", max(found, key=lambda rate: rate.bytes_per_call)
     return "undecided", worst
 

@@ -81,6 +81,17 @@ def test_resident_memory_that_moves_with_what_is_in_use_is_fragments() -> None:
     assert decide(still, RULES, 0.5)[0] == "leak"
 
 
+def test_batches_that_had_to_get_smaller_make_nothing_clean() -> None:
+    """What was gained before they did counts for more than the last few calls, which the quantum excuses."""
+    batches = [
+        Batch(calls=calls, gained={"native": 999 * calls, "resident": 1700 * calls}) for calls in (50_000, 90_000)
+    ]
+    for halving in range(1, 12):
+        calls = 90_000 >> halving
+        batches.append(Batch(calls=calls, gained={"native": 999 * calls, "resident": 1700 * calls}))
+        assert decide(batches, RULES, 1.0)[0] != "clean"
+
+
 def test_bounds_hold_the_rate_and_tighten_with_even_batches() -> None:
     even = [Batch(calls=100, gained={"native": 100 * 50}) for _ in range(4)]
     uneven = [Batch(calls=100, gained={"native": 100 * rate}) for rate in (20, 80, 30, 70)]
