@@ -149,7 +149,7 @@ def test_what_is_given_to_another_parent_is_asked_only_once(start: Start, run_id
     parent = start(run_id, sys.executable, "-c", busy)
     assert parent.stdout is not None
     assert parent.stdout.readline() == "ready\n"
-    Remains(run_id, own_start(), []).end()
+    Remains(run_id, own_start(), [], grace_seconds=1.0).end()
     assert parent.stdout.read() == "asked\n"
 
 
