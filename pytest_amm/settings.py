@@ -44,6 +44,12 @@ class Settings:
     top_count: int = 10
 
     @property
+    def watches_host(self) -> bool:
+        """Whether anything about the machine can end or warn the run."""
+        ratios = (self.emergency_ratio, self.emergency_warn_ratio, self.emergency_stall_ratio)
+        return any(ratio is not None for ratio in ratios)
+
+    @property
     def has_budget(self) -> bool:
         return bool(self.budget_bytes or self.test_budget_bytes or self.directories)
 

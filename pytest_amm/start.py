@@ -114,7 +114,7 @@ class Parts:
 
     def _watch_host(self, board: Board) -> None:
         """A full machine ends the run from here on. Workers of xdist share what the first one finds out."""
-        if not board.host_settings():
+        if self._settings.watches_host and not board.host_settings():  # else the watchdog would look again and again
             from pytest_amm.hostfiles import host_settings
 
             board.write_host_settings(json.dumps(host_settings(self._settings)))

@@ -153,6 +153,13 @@ def test_a_warning_alone_is_watched_for_also_where_the_stop_is_off() -> None:
     assert read({"amm_emergency": ("flag", "off")}).emergency_warn_ratio is None
 
 
+def test_with_each_trigger_off_the_machine_is_not_watched() -> None:
+    off = {"amm_emergency": ("flag", "off"), "amm_emergency_stall": ("flag", "off")}
+    assert not read(off).watches_host
+    assert read({"amm_emergency": ("flag", "off")}).watches_host  # stalls are
+    assert read({}).watches_host
+
+
 def test_every_option_has_a_parser_and_a_field() -> None:
     fields = set(Settings.__dataclass_fields__)
     suffixes = ("", "_bytes", "_ratio", "_path", "_paths", "_count")
