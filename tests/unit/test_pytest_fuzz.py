@@ -6,7 +6,7 @@ import os
 import random
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -16,8 +16,6 @@ from pytest_amm.leakgate import LeakRule, rule_of
 from pytest_amm.markers import MARKERS
 from pytest_amm.options import BREACH_MODES, OPTIONS, Option
 from pytest_amm.settings import Settings, read
-
-pytest_plugins = ["pytester"]
 
 PIECES = (
     "1", "0", "-1", "1.5", "1e9", "nan", "inf", "MB", "GiB", "kb", "s", "h", "%", "85", "off", "stop", "fail", "warn",
@@ -71,6 +69,16 @@ def random_text(chance: random.Random) -> str:
     return value
 
 
+def each_once(values: Iterable[object]) -> Iterator[object]:
+    """Half of the random values are ones that were judged already."""
+    seen = set()
+    for value in values:
+        key = type(value), repr(value)
+        if key not in seen:
+            seen.add(key)
+            yield value
+
+
 def one_line(text: str) -> bool:
     return bool(text) and len(text.splitlines()) == 1 and "Traceback" not in text
 
@@ -97,10 +105,13 @@ def test_an_option_takes_any_value_as_documented_or_refuses_it_in_one_line(optio
     chance = random.Random(option.name)
     several = option.kind in ("directories", "paths")
     taken = 0
-    for _ in range(count):
-        value = random_value(chance)
+
+    def random_option() -> object:
         if several and chance.random() < 0.5:
-            value = [random_text(chance) for _ in range(chance.randint(1, 3))]
+            return [random_text(chance) for _ in range(chance.randint(1, 3))]
+        return random_value(chance)
+
+    for value in each_once(random_option() for _ in range(count)):
 
         def accept(value: object = value) -> None:
             nonlocal taken
@@ -123,8 +134,10 @@ LEAK_ARGUMENTS: dict[str, Callable[[LeakRule], bool]] = {
 
 
 @pytest.fixture
-def item(pytester: pytest.Pytester) -> pytest.Item:
-    return pytester.getitem("def test_func(): pass")
+def item(request: pytest.FixtureRequest) -> pytest.Item:
+    """One beside the test that asks for it: a run of its own for each costs more than all the values."""
+    item: pytest.Item = pytest.Function.from_parent(request.node.parent, name="test_func", callobj=lambda: None)
+    return item
 
 
 def set_mark(item: pytest.Item, name: str, *arguments: object, **keywords: object) -> None:
@@ -144,8 +157,11 @@ def test_a_leak_marker_takes_any_argument_as_documented_or_refuses_it_in_one_lin
 ) -> None:
     chance = random.Random(argument)
     taken = 0
-    for _ in range(count):
-        value = random_value(chance) if chance.random() < 0.8 else chance.randint(-5, 2_000_000)
+
+    def random_argument() -> object:
+        return random_value(chance) if chance.random() < 0.8 else chance.randint(-5, 2_000_000)
+
+    for value in each_once(random_argument() for _ in range(count)):
         set_mark(item, "amm_leak", **{argument: value})
 
         def accept(value: object = value) -> None:
