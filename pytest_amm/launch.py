@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_amm.board import SIGNAL, Board
+from pytest_amm.mark import mark
 from pytest_amm.remains import VARIABLE
 from pytest_amm.settings import Settings
 
@@ -31,7 +32,7 @@ def supported() -> bool:
 
 def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] | None) -> Board:
     """A board, and the watchdog that looks at it. The watchdog ends when the board says so, or this process ends."""
-    run_id = os.urandom(12).hex()
+    run_id = mark(config)
     board = Board.create(run_id)
     told = {**watchdog_settings(settings, aftermath), "run_id": run_id}
     arguments = [str(board.fd), str(os.getpid()), json.dumps(told)]
@@ -44,9 +45,6 @@ def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] 
         check=True,
         env={name: value for name, value in os.environ.items() if name != VARIABLE},  # it ends with no run around this
     )
-    patch = pytest.MonkeyPatch()
-    patch.setenv(VARIABLE, run_id, prepend=":")
-    config.add_cleanup(patch.undo)
     return board
 
 

@@ -7,6 +7,7 @@ in `parsers`; what a marker says about one test is in `budget`.
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -126,11 +127,16 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(option.name, ini_help, type=ini_type, default=None)
 
 
-def asked(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> dict[str, tuple[str, object]]:
-    """What was asked for: option name to (source, raw value), the winner of ini < environment < flag."""
+def asked(
+    config: pytest.Config, environ: Mapping[str, str] = os.environ, flags: argparse.Namespace | None = None
+) -> dict[str, tuple[str, object]]:
+    """What was asked for: option name to (source, raw value), the winner of ini < environment < flag.
+
+    `flags`: those known so far, before conftest files are imported and all are in `config`.
+    """
     found: dict[str, tuple[str, object]] = {}
     for option in OPTIONS:
-        value = config.getoption(option.name, None)
+        value = getattr(flags or config.option, option.name, None)
         if value not in (None, []):
             found[option.name] = (option.flag, value)
         elif environ.get(option.variable):

@@ -26,6 +26,17 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before conftest files can start anything."""
+    if options.asked(early_config, flags=early_config.known_args_namespace):
+        from pytest_amm.launch import supported
+
+        if supported():
+            from pytest_amm.mark import mark_early
+
+            mark_early(early_config)
+
+
 @pytest.fixture
 def amm(request: pytest.FixtureRequest) -> Toolkit:
     """Measure a block, check for a leak, weigh a remedy, stress in bounded chunks (docs/pytest.md)."""

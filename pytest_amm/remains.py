@@ -2,12 +2,12 @@
 
 Looks for them once, when pytest has died without a farewell. A process is the run's when the watchdog saw it in the
 tree, when it carries the id of the run, or when its parent or the leader of its session is the run's. The id is random
-and stands in two places: in the environment, which a program that is started inherits, and in the name of the board,
-which a forked copy keeps mapped. A run inside a run has both ids in its environment: it ends with the outer one, which
-never ends with it.
+and stands in three places: in a limit that the kernel hands on to every process below the run (`mark`); in the
+environment, where a run inside a run has both ids, so that it ends with the outer one, which never ends with it; and in
+the name of the board, which a forked copy keeps mapped where the limit could not be had.
 
-What was given an environment without the id (or writes its title over it) and left the tree unseen is not found. Where
-the kernel does not let this user read a process, that one is not touched. Standard library only: runs in the watchdog.
+Where the kernel does not let this user read a process, that one is not touched. Standard library only: runs in the
+watchdog.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Remains:
                 _send(process, signal.SIGTERM)
 
     def _carries_id(self, pid: int) -> bool:
-        for place in ("environ", "maps"):
+        for place in ("limits", "environ", "maps"):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/{place}", "rb") as file:
                 if self._id in file.read():
                     return True

@@ -37,14 +37,14 @@ DAEMON = """
 import os, subprocess, sys, time
 import pytest
 
-def daemon(*command):
+def daemon(*command, env=os.environ):
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             os.write(writing, str(os.getpid()).encode())
             if command:
-                os.execvp(command[0], command)
+                os.execvpe(command[0], command, env)
             time.sleep(60)
         os._exit(0)
     os.wait()
@@ -293,7 +293,9 @@ def test_a_giant_without_a_way_out_ends_the_run_with_complete_reports(pytester: 
     ids=["alone", "xdist", "isolated", "isolated in xdist"],
 )
 def test_kill_9_leaves_a_readable_report_and_no_process(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
-    """Daemons left the tree before the watchdog saw them there, as copies of the run and as programs of their own."""
+    """Daemons left the tree before the watchdog saw them there, as copies of the run and as programs of their own: with
+    an empty environment too, and while conftest.py was imported, when there was no watchdog yet."""
+    pytester.makeconftest(DAEMON + "open('early', 'a').write(f\"{daemon()} {daemon('sleep', '60', env={})} \")")
     pytester.makepyfile(
         test_it=DAEMON
         + """
@@ -301,7 +303,7 @@ SLEEPS = "import time; time.sleep(60)"
 STARTS = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEPS!r}]); print(p.pid)"
 def test_fine(): pass
 def test_long():
-    daemons = f"{daemon()} {daemon('sleep', '60')}"
+    daemons = f"{daemon()} {daemon('sleep', '60')} {daemon('sleep', '60', env={})}"
     command = [sys.executable, "-uc", f"{STARTS}; p.wait()"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     grandchild = child.stdout.readline().strip()
@@ -312,14 +314,16 @@ def test_long():
     command = [sys.executable, "-m", "pytest", "--amm-budget=2GB", "--amm-json=report.json", "test_it.py", *workers]
     process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pids = pytester.path / "pids"
-    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 5)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 6)
     wait_for_report(pytester.path / "report.json", count=1)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         process.kill()
         process.wait()
         tests = wait_for_report(pytester.path / "report.json", count=2)
         assert [test["outcome"] for test in tests] == ["passed", "killed"]
-        wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
+        started = [*pids.read_text().split(), *(pytester.path / "early").read_text().split()]
+        assert len(started) >= 8
+        wait_until(lambda: not any(alive(int(pid)) for pid in started))
         wait_until(lambda: not watchdogs_of(process.pid))
         assert stranger.poll() is None
         stranger.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pytest_amm.mark import RLIMIT_LOCKS, new_id
 from pytest_amm.proctree import stat_fields
 from pytest_amm.remains import VARIABLE, Remains
 
+pytest_plugins = ["pytester"]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 SLEEP = ("sleep", "60")
@@ -37,7 +40,7 @@ os.wait()
 
 @pytest.fixture
 def run_id() -> str:
-    return os.urandom(12).hex()
+    return new_id()
 
 
 @pytest.fixture
@@ -88,6 +91,36 @@ def test_a_forked_copy_is_known_by_the_board_that_it_has_mapped(start: Start, ru
     assert alive(daemon)
     Remains(run_id, own_start(), []).end()
     assert not alive(daemon)
+
+
+def test_a_daemon_is_known_by_its_limit_whatever_it_was_given(start: Start, run_id: str) -> None:
+    """Started by what had left the tree already, with an empty environment, in a session of its own."""
+    ours, other = (
+        start(None, "prlimit", f"--locks={number}:", "sh", "-c", "env -i setsid sh -c 'echo $$; exec sleep 60' & wait")
+        for number in (run_id, new_id())
+    )
+    daemons = [int(run.stdout.readline()) for run in (ours, other) if run.stdout is not None]
+    ours.kill()
+    ours.wait()
+    Remains(run_id, own_start(), []).end()
+    assert list(map(alive, daemons)) == [False, True]
+    os.kill(daemons[1], signal.SIGKILL)
+
+
+def test_a_run_hands_its_limit_on_and_takes_it_back(pytester: pytest.Pytester) -> None:
+    before = resource.getrlimit(RLIMIT_LOCKS)
+    pytester.makeconftest("import resource; at_import = resource.getrlimit(10)[0]")
+    pytester.makepyfile(
+        """
+        import conftest, subprocess
+        def test_it():
+            limits = subprocess.run(["cat", "/proc/self/limits"], env={}, capture_output=True, text=True).stdout
+            assert 10**18 < conftest.at_import < 2**63
+            assert str(conftest.at_import) in limits
+        """
+    )
+    assert pytester.runpytest_inprocess("--amm-peaks").parseoutcomes() == {"passed": 1}
+    assert resource.getrlimit(RLIMIT_LOCKS) == before
 
 
 def test_what_was_seen_needs_no_id_but_must_be_the_same_process(start: Start, run_id: str) -> None:
