@@ -25,19 +25,27 @@ TREE: Tree = {
     "proc/self": process(7) | {"cgroup": "4:memory:/app\n0::/app\n", "limits": limits()},
     "proc/9": process(9, 7) | {"task/9/children": "10 "},
     "proc/meminfo": MEMINFO,
-    "proc/loadavg": "0.1 0.1 0.1 1/9 9\n",
     "proc/stat": "btime 5\n",
     "proc/pressure/memory": PRESSURE,
     "sys/memory/app": v1(limit=5000),
     "sys/app": v2(maximum=5000) | {"memory.pressure": PRESSURE},
 }  # fmt: skip
-KERNEL_FILES = (
-    "proc/self/statm", "proc/self/stat", "proc/self/status", "proc/self/cgroup", "proc/self/mountinfo",
-    "proc/self/limits", "proc/9/statm", "proc/9/stat", "proc/9/task/9/children", "proc/meminfo", "proc/loadavg",
-    "proc/stat", "proc/pressure/memory", "sys/memory/app/memory.limit_in_bytes", "sys/memory/app/memory.stat",
-    "sys/memory/app/memory.usage_in_bytes", "sys/memory/app/memory.oom_control", "sys/app/memory.max",
-    "sys/app/memory.events", "sys/app/memory.pressure",
+OF_EITHER = ("proc/self/cgroup", "proc/self/mountinfo")
+OF_V1 = (
+    "sys/memory/app/memory.limit_in_bytes", "sys/memory/app/memory.stat", "sys/memory/app/memory.usage_in_bytes",
+    "sys/memory/app/memory.oom_control",
 )  # fmt: skip
+OF_V2 = (
+    "sys/app/memory.max", "sys/app/memory.high", "sys/app/memory.current", "sys/app/memory.stat",
+    "sys/app/memory.events",
+)  # fmt: skip
+OF_NEITHER = (
+    "proc/self/statm", "proc/self/stat", "proc/self/status", "proc/self/limits", "proc/9/statm", "proc/9/stat",
+    "proc/9/status", "proc/9/task/9/children", "proc/meminfo", "proc/stat", "proc/pressure/memory", "sys/app/memory.pressure",
+)  # fmt: skip
+MOUNTS = {"cgroup v1": V1_MOUNT, "cgroup v2": V2_MOUNT}
+READ = [("cgroup v1", name) for name in (*OF_EITHER, *OF_V1)]
+READ += [("cgroup v2", name) for name in (*OF_EITHER, *OF_V2, *OF_NEITHER)]
 CONTENT = st.one_of(
     st.binary(max_size=200),
     st.text(alphabet="0123456789 :/-\n\t=kBmax()memoryselfcgroup2rw,.\\", max_size=200).map(str.encode),
@@ -54,10 +62,10 @@ CONTENT = st.one_of(
 )
 
 
-@pytest.fixture(scope="module", params=[V1_MOUNT, V2_MOUNT], ids=["cgroup v1", "cgroup v2"])
+@pytest.fixture(scope="module")
 def machine(request: pytest.FixtureRequest) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
-        yield make_tree(Path(directory), TREE | {"proc/self/mountinfo": request.param.format(root="/")})
+        yield make_tree(Path(directory), TREE | {"proc/self/mountinfo": MOUNTS[request.param].format(root="/")})
 
 
 def ask_all(root: Path) -> None:
@@ -73,7 +81,7 @@ def ask_all(root: Path) -> None:
             ask()
 
 
-@pytest.mark.parametrize("name", KERNEL_FILES)
+@pytest.mark.parametrize(("machine", "name"), READ, indirect=["machine"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=CONTENT)
 def test_any_content_of_any_kernel_file(machine: Path, name: str, content: bytes) -> None:
@@ -85,7 +93,7 @@ def test_any_content_of_any_kernel_file(machine: Path, name: str, content: bytes
         (machine / name).write_bytes(before)
 
 
-@pytest.mark.parametrize("name", KERNEL_FILES)
+@pytest.mark.parametrize(("machine", "name"), READ, indirect=["machine"])
 def test_any_kernel_file_missing(machine: Path, name: str) -> None:
     before = (machine / name).read_bytes()
     (machine / name).unlink()
