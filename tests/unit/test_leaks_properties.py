@@ -36,7 +36,7 @@ def test_no_series_raises_or_yields_nan(samples: list[tuple[float, float]], limi
 
 
 @given(st.lists(st.tuples(plain, plain), min_size=32, max_size=200), st.sampled_from([None, 1e-3, 5.0, 1e9]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_gaps_duplicates_and_disorder_are_taken_as_they_come(
     samples: list[tuple[float, float]], window: float | None
 ) -> None:
@@ -54,7 +54,7 @@ def test_gaps_duplicates_and_disorder_are_taken_as_they_come(
     st.floats(-2, 2).map(lambda power: 10.0**power),
     st.floats(-2, 2).map(lambda power: 10.0**power),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_scaling_time_and_bytes_scales_the_slope_and_changes_no_verdict(
     seed: int, growth: float, stretch: float, scale: float
 ) -> None:
