@@ -2,8 +2,9 @@
 
 Pure. As a Prometheus user meets it:
 
-- What describes a process (process_*, cpython_*, amm_*) and every gauge is shown for each live worker, with the label
-  `process_pid`: OpenTelemetry's name for it (process.pid), and not `pid`, which targets and applications use already.
+- What describes a process (cpython_*, amm_*, process_* of the conventions) and every gauge is shown for each live worker,
+  with the label `process_pid`: OpenTelemetry's name for it (process.pid), and not `pid`, which targets and applications
+  use already.
 - A counter or histogram of the application is shown once, summed over all workers that ever were: `rate()` over it is
   right across restarts, dashboards made for one process work unchanged, and a hundred workers cost no more series.
 - Sums of what is shown for each worker are metrics of their own, `amm_group_*`: under the same name, `sum()` would
@@ -19,7 +20,14 @@ from amm_exporter.export.exposition import COUNTER, GAUGE, HISTOGRAM, INFO, Buck
 from amm_exporter.export.names import GROUP_METRICS, METRICS, SUMMED_METRICS
 
 WORKER_LABEL = "process_pid"
-_PROCESS_PREFIXES = ("process_", "cpython_", "amm_")
+_KERNEL_PREFIXES = (
+    *("process_context_switches", "process_cpu_", "process_disk_", "process_linux_", "process_memory_"),
+    *("process_network_", "process_open_file_descriptor", "process_paging_", "process_runtime_"),
+    *("process_signals_pending", "process_thread", "process_unix_", "process_uptime", "process_windows_"),
+)
+"""The semantic conventions' process.* (1.44) and system-metrics' process.runtime.*. Not all that begins with process_:
+an application may count what it processes (process.payments)."""
+_PROCESS_PREFIXES = (*_KERNEL_PREFIXES, "cpython_", "amm_")
 _SUMMED = frozenset(METRICS[name].prometheus.removesuffix("_total") for name in SUMMED_METRICS)
 
 Totals = dict[str, Family]
@@ -91,7 +99,7 @@ def plus(left: Value, right: Value) -> Value:
 
 def is_inherited(name: str) -> bool:
     """Whether a forked child goes on from its parent's count: the kernel and AMM begin anew."""
-    return not name.startswith(("process_", "amm_"))
+    return not name.startswith((*_KERNEL_PREFIXES, "amm_"))
 
 
 class Baseline:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.semconv._incubating.metrics import process_metrics
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Buckets, Family
@@ -16,8 +17,10 @@ from amm_exporter.export.family import FamilyMember
 from amm_exporter.export.family_directory import FamilyError, family_directory, locked
 from amm_exporter.export.forks import begin_anew, observables, remake_locks
 from amm_exporter.export.group import Baseline, Worker, add_to, counts_anything, plus, together
+from amm_exporter.export.names import METRICS
 from amm_exporter.export.reader import AMMMetricReader
 from amm_exporter.export.snapshot import Book, Snapshot, dump_book, dump_snapshot, load_book, load_snapshot
+from amm_exporter.export.translate import prometheus_name
 
 
 def counter(name: str, value: float, **labels: str) -> Family:
@@ -52,6 +55,21 @@ def test_a_counter_of_the_process_is_shown_for_each_worker_and_summed_under_anot
     series = pair([counter("cpython_gc_collections", 3)], [counter("cpython_gc_collections", 4)])
     assert series["cpython_gc_collections"] == {(("process_pid", "1"),): 3, (("process_pid", "2"),): 4}
     assert series["amm_group_cpython_gc_collections"] == {(): 7}
+
+
+@pytest.mark.parametrize("name", ["process_payments", "process_orders_done"])
+def test_what_an_application_processes_is_its_own_counter(name):
+    """Not the process's: it outlives its workers, and a forked child has inherited what its parent counted."""
+    assert pair([counter(name, 3)], [counter(name, 4)])[name] == {(): 7}
+    assert Baseline([counter(name, 50)], [name]).take_off([counter(name, 51)])[0].series == {(): 1}
+
+
+def test_every_counter_of_a_process_by_the_conventions_is_shown_for_each_worker():
+    names = [value for name, value in vars(process_metrics).items() if name.startswith("PROCESS_")]
+    assert len(names) > 10
+    for name in (*names, *METRICS):
+        translated = prometheus_name(name)
+        assert pair([counter(translated, 1)])[translated] == {(("process_pid", "1"),): 1}
 
 
 def test_what_describes_the_machine_is_not_summed():
