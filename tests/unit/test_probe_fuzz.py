@@ -41,7 +41,8 @@ OF_V2 = (
 )  # fmt: skip
 OF_NEITHER = (
     "proc/self/statm", "proc/self/stat", "proc/self/status", "proc/self/limits", "proc/9/statm", "proc/9/stat",
-    "proc/9/status", "proc/9/task/9/children", "proc/meminfo", "proc/stat", "proc/pressure/memory", "sys/app/memory.pressure",
+    "proc/9/status", "proc/9/task/9/children", "proc/meminfo", "proc/stat", "proc/pressure/memory",
+    "sys/app/memory.pressure",
 )  # fmt: skip
 MOUNTS = {"cgroup v1": V1_MOUNT, "cgroup v2": V2_MOUNT}
 READ = [("cgroup v1", name) for name in (*OF_EITHER, *OF_V1)]
