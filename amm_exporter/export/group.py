@@ -2,9 +2,9 @@
 
 Pure. As a Prometheus user meets it:
 
-- What describes a process (cpython_*, amm_*, process_* of the conventions) and every gauge is shown for each live worker,
-  with the label `process_pid`: OpenTelemetry's name for it (process.pid), and not `pid`, which targets and applications
-  use already.
+- What describes a process (cpython_*, amm_*, process_* of the conventions) and every gauge is shown for each live
+  worker, with the label `process_pid`: OpenTelemetry's name for it (process.pid), and not `pid`, which targets and
+  applications use already.
 - A counter or histogram of the application is shown once, summed over all workers that ever were: `rate()` over it is
   right across restarts, dashboards made for one process work unchanged, and a hundred workers cost no more series.
 - Sums of what is shown for each worker are metrics of their own, `amm_group_*`: under the same name, `sum()` would

@@ -174,7 +174,7 @@ def _gc(document: dict[str, Any]) -> str:
     ]
     buckets = f"{duration(PAUSE_BUCKETS_SECONDS[0])} to over {duration(PAUSE_BUCKETS_SECONDS[-1])}"
     heads = ("generation", "collections", "paused", "longest", buckets)
-    return section("Garbage collection pauses", heads, rows)
+    return section(f"Garbage collection pauses{_of_all(document)}", heads, rows)
 
 
 def _histogram(counts: Sequence[int]) -> str:
@@ -205,13 +205,18 @@ def _caches(document: dict[str, Any]) -> str:
         for cache in document["caches"]
     ]
     heads = ("cache", "hit ratio", "", "hits", "misses", "entries", "size", "evicted")
-    return section("Caches", heads, rows, wide=True)
+    return section(f"Caches{_of_all(document)}", heads, rows, wide=True)
+
+
+def _of_all(document: dict[str, Any]) -> str:
+    """What is added up in a family, beside what is of the process that serves."""
+    return " of all processes" if document["workers"] else ""
 
 
 def _pools(document: dict[str, Any]) -> str:
     keys = ("used", "idle", "hits", "misses", "waits")
     rows = [[escape(pool["name"]), *(count(pool.get(key)) for key in keys)] for pool in document["pools"]]
-    return section("Pools", ("pool", "used", "idle", "reused", "made new", "waited"), rows)
+    return section(f"Pools{_of_all(document)}", ("pool", "used", "idle", "reused", "made new", "waited"), rows)
 
 
 def _settings(document: dict[str, Any]) -> str:

@@ -11,12 +11,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from amm_exporter.export.evidence_view import public
-from amm_exporter.export.exposition import Buckets, Family, Value
-from amm_exporter.export.group import WORKER_LABEL
+from amm_exporter.export.exposition import Buckets, Family, Labels, Value
+from amm_exporter.export.group import WORKER_LABEL, plus
 from amm_exporter.export.history import History
 from amm_exporter.export.names import GROUP_METRICS, METRICS
 from amm_exporter.model import Tier
 
+_LONGEST = METRICS["amm.gc.pause.max"].prometheus
+_ADDED_UP = frozenset(
+    METRICS[name].prometheus.removesuffix("_total")
+    for name in (
+        "amm.gc.pause.duration", "amm.cache.requests", "amm.cache.entries", "amm.cache.size", "amm.cache.evictions",
+        "amm.pool.objects", "amm.pool.requests",
+    )
+)  # fmt: skip
 Series = list[tuple[dict[str, str], Value]]
 
 
@@ -50,6 +58,29 @@ class Facts:
             if label in own and not isinstance(value, Buckets) and math.isfinite(value)
         }
 
+    def names(self, *metrics: str) -> list[str]:
+        """Of the caches or pools that any of these metrics has."""
+        return list(dict.fromkeys(own["name"] for metric in metrics for own, _ in self.series(metric) if "name" in own))
+
+
+def added_up(families: Iterable[Family]) -> list[Family]:
+    """Caches, pools and pauses of all processes that are shown, as of one: which of them serves the page is chance."""
+    found = []
+    for family in families:
+        if family.name in _ADDED_UP or family.name == _LONGEST:
+            series: dict[Labels, Value] = {}
+            for labels, value in family.series.items():
+                own = tuple(pair for pair in labels if pair[0] != WORKER_LABEL)
+                series[own] = _both(family.name, series.get(own, 0), value)
+            found.append(Family(family.name, family.kind, series=series))
+    return found
+
+
+def _both(name: str, one: Value, other: Value) -> Value:
+    if isinstance(one, Buckets) or isinstance(other, Buckets) or name != _LONGEST:
+        return plus(one, other)
+    return max(one, other)
+
 
 def status(
     families: list[Family],
@@ -63,6 +94,7 @@ def status(
     """The document of `/api/v1/status.json`: bytes, seconds, ratios 0 to 1, None where nothing is known."""
     pids = _pids(families)
     facts = Facts(families, str(pid) if pids else "")
+    together = Facts(added_up(families)) if pids else facts
     return {
         "amm_version": version,
         "unix_seconds": now_unix_seconds,
@@ -71,12 +103,12 @@ def status(
         "uptime_seconds": facts.one("process.uptime"),
         **_memory(facts),
         "growth": [_growth(facts, series) for series in facts.by("amm.memory.leak.slope", "series")],
-        "gc": _gc(facts),
-        "caches": [_cache(facts, name) for name in facts.by("amm.cache.entries", "name")],
-        "pools": [_pool(facts, name) for name in facts.by("amm.pool.objects", "name")],
+        "gc": _gc(together),
+        "caches": [_cache(together, name) for name in together.names("amm.cache.entries", "amm.cache.requests")],
+        "pools": [_pool(together, name) for name in together.names("amm.pool.objects", "amm.pool.requests")],
         "settings": facts.by("amm.plan.value", "setting"),
         "self": _self(facts),
-        "workers": [_worker(Facts(families, worker), worker) for worker in pids],
+        "workers": [_worker(Facts(families, worker), worker) for worker in pids] if len(pids) > 1 else [],
         "group_bytes": Facts(families).one("amm.group.memory.usage"),
         "evidence": public(evidence),
         "events": _events(history),
@@ -94,9 +126,10 @@ def starts(families: list[Family], pid: int, now_unix_seconds: float) -> dict[in
 
 
 def _pids(families: list[Family]) -> list[str]:
+    """Of a family of processes those that live, if only one is left; none where there never was a family."""
     family = next((one for one in families if one.name == "amm_group_snapshot_age_seconds"), None)
     pids = [dict(labels).get(WORKER_LABEL, "") for labels in family.series] if family else []
-    return sorted(pids, key=int) if len(pids) > 1 else []
+    return sorted(pids, key=int)
 
 
 def _service(families: list[Family]) -> str | None:
@@ -147,11 +180,12 @@ def _gc(facts: Facts) -> list[dict[str, Any]]:
 
 def _cache(facts: Facts, name: str) -> dict[str, Any]:
     requests = facts.by("amm.cache.requests", "result", name=name)
+    hits, misses = requests.get("hit"), requests.get("miss")
     return {
         "name": name,
-        "hits": requests.get("hit"),
-        "misses": requests.get("miss"),
-        "hit_ratio": facts.one("amm.cache.hit_ratio", name=name),
+        "hits": hits,
+        "misses": misses,
+        "hit_ratio": hits / (hits + misses) if hits is not None and misses is not None and hits + misses else None,
         "entries": facts.one("amm.cache.entries", name=name),
         "bytes": facts.one("amm.cache.size", name=name),
         "evictions": facts.one("amm.cache.evictions", name=name),

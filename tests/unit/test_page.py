@@ -200,19 +200,57 @@ def test_evidence_cannot_become_markup_and_is_bounded():
     assert len(html) <= 100_000
 
 
-def test_a_family_of_processes_is_a_table_of_them():
-    def each(name: str, *values: float) -> Family:
-        return family(name, *[({"process_pid": str(pid)}, value) for pid, value in enumerate(values, start=7)])
+def of_each(name: str, *values: object, **labels: str) -> Family:
+    return family(name, *[({"process_pid": str(pid), **labels}, value) for pid, value in enumerate(values, start=7)])
 
-    age = Family(
-        "amm_group_snapshot_age_seconds", "gauge", series={(("process_pid", str(pid)),): 0.0 for pid in (7, 8)}
-    )
-    said = document([each("process.memory.usage", 100, 200), each("amm.memory.tier", 0, 4), age])
+
+def ages(*pids: int) -> Family:
+    series = {(("process_pid", str(pid)),): 0.0 for pid in pids}
+    return Family("amm_group_snapshot_age_seconds", "gauge", series=series)
+
+
+def test_a_family_of_processes_is_a_table_of_them():
+    said = document([of_each("process.memory.usage", 100, 200), of_each("amm.memory.tier", 0, 4), ages(7, 8)])
     assert [(worker["pid"], worker["rss_bytes"], worker["tier"]) for worker in said["workers"]] == [
         (7, 100, "normal"),
         (8, 200, "critical"),
     ]
     assert said["rss_bytes"] == 100
+
+
+def test_caches_pools_and_pauses_are_of_all_processes():
+    """The one that has the port may be gunicorn's master, in which there are none."""
+    said = document(
+        [
+            ages(7, 8, 9),
+            family("amm.cache.entries", ({"name": "prices", "process_pid": "9"}, 5)),
+            family("amm.cache.requests", *[
+                ({"name": "prices", "result": result, "process_pid": pid}, value)
+                for pid in ("8", "9") for result, value in (("hit", 30), ("miss", 10))
+            ]),
+            family("amm.pool.objects", ({"name": "rows", "state": "idle", "process_pid": "8"}, 2)),
+            of_each("amm.gc.pause.duration", *[Buckets((0.1,), (1, 2), 0.5)] * 3, generation="2"),
+            of_each("amm.gc.pause.max", 0.1, 0.3, 0.2, generation="2"),
+        ]
+    )  # fmt: skip
+    cache = {"name": "prices", "hits": 60, "misses": 20, "hit_ratio": 0.75, "entries": 5}
+    assert [cache.items() <= row.items() for row in said["caches"]] == [True]
+    assert [(row["name"], row["idle"]) for row in said["pools"]] == [("rows", 2)]
+    assert [(row["count"], row["longest_seconds"]) for row in said["gc"]] == [(9, 0.3)]
+    assert "Caches of all processes" in text_of(numbers(said))
+
+
+def test_a_process_whose_siblings_have_ended_is_still_told_of():
+    """Its series keep the label."""
+    said = document([ages(7), of_each("process.memory.usage", 100), of_each("amm.memory.tier", 2)])
+    assert (said["rss_bytes"], said["tier"], said["workers"]) == (100, "high", [])
+
+
+def test_a_cache_that_does_not_know_its_entries_is_shown():
+    requests = family("amm.cache.requests", ({"name": "views", "result": "hit"}, 3))
+    assert [(row["name"], row["hits"], row["entries"]) for row in document([requests])["caches"]] == [
+        ("views", 3, None)
+    ]
 
 
 def routes(families=FAMILIES):
