@@ -288,7 +288,7 @@ class Still(Glanced):
 def test_while_nothing_moves_one_glance_is_enough_until_the_leak_watch_wants_a_value() -> None:
     sampler = Still(100)
     with governor(sampler, interval="10ms") as watched:
-        assert waited(lambda: sampler.asked > 20)
+        assert waited(lambda: sampler.asked > 10)
         assert sampler.glances <= 2
         watched.subscribe(lambda *_: None)
         taken = sampler.taken
