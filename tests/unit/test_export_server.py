@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -178,23 +178,19 @@ def test_http_1_0_is_answered_and_closed(server):
     assert status_of(raw(server, b"GET /metrics HTTP/1.0\r\n\r\n")) == 200
 
 
-def test_a_request_that_trickles_in_is_ended_at_the_deadline():
-    with serving(deadline_seconds=0.3) as server, socket.create_connection(server.address, timeout=5) as sock:
-        sock.sendall(GET[:10])
-        assert status_of(read_all(sock)) == 408
-
-
-def test_a_silent_connection_is_closed_at_the_deadline():
-    with serving(deadline_seconds=0.3) as server, socket.create_connection(server.address, timeout=5) as sock:
-        assert read_all(sock) == b""
-
-
-def test_a_reader_that_does_not_read_is_dropped_at_the_deadline():
-    with serving(lambda _accept: ("text/plain", b"x" * 50_000_000), deadline_seconds=0.3) as server:
-        with socket.create_connection(server.address, timeout=5) as sock:
-            sock.sendall(GET)
-            time.sleep(0.9)
-            assert len(read_all(sock)) < 50_000_000
+def test_whoever_is_slow_is_dropped_at_the_deadline():
+    """One that sends slowly, one that sends nothing, one that does not read; together, so that it is awaited once."""
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(lambda _: ("text/plain", b"x" * 50_000_000), deadline_seconds=0.3))
+        slow, silent, deaf = (
+            stack.enter_context(socket.create_connection(server.address, timeout=5)) for _ in range(3)
+        )
+        slow.sendall(GET[:10])
+        deaf.sendall(GET)
+        assert status_of(read_all(slow)) == 408
+        assert read_all(silent) == b""
+        time.sleep(0.4)
+        assert len(read_all(deaf)) < 50_000_000
         assert request(server, path="/healthz")[1] == b"ok\n"
 
 
