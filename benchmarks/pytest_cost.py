@@ -3,16 +3,16 @@
     python benchmarks/pytest_cost.py [empty] [suites] [timing] [mark] [--tests 5000] [--rounds 12] [--quick]
 
     empty    CPU time of 5,000 empty tests: around them, in each of them, and all of it divided by the tests
-    suites   CPU time of tests that allocate all the time, in Python and in numpy, beside their neighbours without
+    suites   CPU time of tests that allocate all the time, in Python and in numpy, beside neighbouring ones without
     timing   what pytest-benchmark measures with the plugin and without
     mark     resetting and reading the kernel's high-water mark, from 28 MB to 3 GB resident
 
 All variants run in each round, in an order that moves on. Plain pytest runs twice a round: each variant is compared
 with the mean of the two, and the second run with the first, so that its row shows what is noise. A figure is the median
-over the rounds, and how far it may be off 1 time in 20 by how far the rounds differ. In the suites each two neighbours
-are a pair, one with the plugin and one without (every_other_test.py), and the median is that of all pairs of all
-rounds. The watchdog is a process of its own: its CPU time is shown apart, and is in no other figure but "all in". All
-parts together take 8 minutes, with `--quick` two.
+over the rounds, and how far it may be off 1 time in 20 by how far the rounds differ. In the suites each two
+neighbouring blocks of tests are a pair, one with the plugin and one without (every_other_block.py), and the median is
+that of all pairs of all rounds. The watchdog is a process of its own: its CPU time is shown apart, and is in no other
+figure but "all in". All parts together take 10 minutes, with `--quick` two.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def empty(directory: Path, arguments: argparse.Namespace) -> None:
 
 
 def suites(directory: Path, arguments: argparse.Namespace) -> None:
-    print(row("beside the neighbouring test", tuple(SUITES)))
+    print(row("beside the neighbouring tests", tuple(SUITES)))
     found = {}
     for number, (title, text) in enumerate(SUITES.items()):
         file = directory / f"test_{number}.py"
@@ -147,13 +147,13 @@ def suites(directory: Path, arguments: argparse.Namespace) -> None:
 
 
 def neighbours(file: Path, name: str) -> list[tuple[float, float]]:
-    """CPU seconds of each two neighbouring tests of one run, the first with the plugin and the second without.
+    """CPU seconds a test of each two neighbouring blocks of one run, the first with the plugin, the second without.
 
     The peer cannot be taken out between tests: its whole run is one pair with a whole run without.
     """
     if name == PEER:
         return [(cost(file, VARIANTS[PEER]).tests_seconds, cost(file, ()).tests_seconds)]
-    cost(file, (*VARIANTS[name], "-p", "every_other_test"))
+    cost(file, (*VARIANTS[name], "-p", "every_other_block"))
     pairs: list[tuple[float, float]] = json.loads((file.parent / "pairs.json").read_text())
     return pairs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SUITE_TESTS = 100
+SUITE_TESTS = 160
 SUITES = {
     "allocating Python": """
         import pytest
