@@ -170,8 +170,9 @@ class Measurer:
         nodeid = item.nodeid
         budget = self._budgets.of(nodeid)
         start_bytes = self._meter.start()
-        slack_bytes = self._free_heap.read_bytes(start_bytes)
-        self._current = measure = TestMeasure(nodeid, budget, start_bytes, slack_bytes, time.perf_counter())
+        started = time.perf_counter()
+        slack_bytes = self._free_heap.read_bytes(start_bytes, started)
+        self._current = measure = TestMeasure(nodeid, budget, start_bytes, slack_bytes, started)
         watch = self._watch
         if watch is not None:
             watch.begin(item, start_bytes, budget.size_bytes if budget is not None else 0)

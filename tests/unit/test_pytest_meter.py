@@ -142,9 +142,9 @@ def test_the_meter_of_a_run_within_a_run_tells_the_outer_one(meter: Meter) -> No
 
 def test_the_free_heap_is_no_more_than_what_is_resident_beside_what_is_used() -> None:
     heap = FreeHeap(mallinfo=lambda: Mallinfo2(fordblks=100 * MB, uordblks=30 * MB), clock=lambda: 0.0)
-    assert heap.read_bytes(200 * MB) == 100 * MB
+    assert heap.read_bytes(200 * MB, 0.0) == 100 * MB
     heap = FreeHeap(mallinfo=lambda: Mallinfo2(fordblks=100 * MB, uordblks=30 * MB), clock=lambda: 0.0)
-    assert heap.read_bytes(50 * MB) == 20 * MB, "the rest was given back to the system"
+    assert heap.read_bytes(50 * MB, 0.0) == 20 * MB, "the rest was given back to the system"
 
 
 def test_a_costly_reading_of_the_free_heap_is_not_repeated_soon() -> None:
@@ -157,8 +157,20 @@ def test_a_costly_reading_of_the_free_heap_is_not_repeated_soon() -> None:
         return Mallinfo2(fordblks=len(readings))
 
     heap = FreeHeap(mallinfo=mallinfo, clock=lambda: now[0])
-    assert heap.read_bytes(MB) == 1
+    assert heap.read_bytes(MB, now[0]) == 1
     now[0] = 0.9
-    assert heap.read_bytes(MB) == 1
+    assert heap.read_bytes(9 * MB, now[0]) == 1
     now[0] = 1.1
-    assert heap.read_bytes(MB) == 2
+    assert heap.read_bytes(9 * MB, now[0]) == 2
+
+
+def test_the_free_heap_is_read_more_often_where_what_is_resident_moves() -> None:
+    readings: list[int] = []
+
+    def mallinfo() -> Mallinfo2:
+        readings.append(0)
+        return Mallinfo2(fordblks=len(readings))
+
+    heap = FreeHeap(mallinfo=mallinfo, clock=lambda: 0.0)
+    found = [heap.read_bytes(rss_mb * MB, ms / 1e3) for rss_mb, ms in ((9, 0), (9, 49), (9, 51), (12, 51.5), (12, 53))]
+    assert found == [1, 1, 2, 2, 3]
