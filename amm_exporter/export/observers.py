@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from amm_exporter.analysis.leaks import Verdict
+from amm_exporter.control.governor import Governor
 from amm_exporter.export.source import View
 from amm_exporter.model import RAISED_TIERS, Tier
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats
@@ -184,14 +185,24 @@ def _plan(view: View) -> Iterator[Observed]:
             yield float(value), {"setting": name}  # true and false too, as 1 and 0
 
 
+def _may_have_acted(governor: Governor) -> bool:
+    """From the first change of tier on there are series for what it may do, from zero: a rate sees the first action.
+
+    Sixteen series of zeros for a process at rest would leave a container no room below the 120 that it may have.
+    """
+    return bool(governor.transitions) or any(governor.actions.values())
+
+
 def _actions(view: View) -> Iterator[Observed]:
-    for (action, outcome), count in view.governor.actions.items():
-        yield count, {"action": action, "outcome": outcome}
+    if _may_have_acted(view.governor):
+        for (action, outcome), count in view.governor.actions.items():
+            yield count, {"action": action, "outcome": outcome}
 
 
 def _action_freed(view: View) -> Iterator[Observed]:
-    for action, freed_bytes in view.governor.action_freed_bytes.items():
-        yield freed_bytes, {"action": action}
+    if _may_have_acted(view.governor):
+        for action, freed_bytes in view.governor.action_freed_bytes.items():
+            yield freed_bytes, {"action": action}
 
 
 def _tree_bytes(view: View) -> int | None:

@@ -20,3 +20,17 @@ def test_tier_changes_that_may_come_next_are_counted_from_zero() -> None:
         ("high", "severe"): 0,
         ("high", "critical"): 0,
     }
+
+
+def actions_shown(transitions: dict, counts: dict) -> list[float]:
+    governor = SimpleNamespace(transitions=transitions, actions=counts, action_freed_bytes={"trim": 0})
+    view = SimpleNamespace(governor=governor)
+    return [value for name in ("amm.actions", "amm.action.freed") for value, _ in OBSERVERS[name](view)]  # type: ignore[arg-type] # no more is read
+
+
+def test_actions_are_counted_from_zero_when_the_first_one_may_come() -> None:
+    """Not before: a process at rest has few series to spare."""
+    none_yet = {("trim", "freed"): 0, ("trim", "nothing"): 0}
+    assert actions_shown({}, none_yet) == []
+    assert actions_shown({(Tier.NORMAL, Tier.MODERATE): 1}, none_yet) == [0, 0, 0]
+    assert actions_shown({}, {("trim", "freed"): 1}) == [1, 0]

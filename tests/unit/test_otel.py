@@ -298,6 +298,16 @@ def test_a_process_stays_below_the_most_series_it_may_have(
     assert 80 < len(counted) <= MAX_SERIES
 
 
+def test_a_process_at_rest_has_no_more_series_where_there_is_all_there_can_be(
+    provider: MeterProvider, reader: AMMMetricReader, everything: Governor
+) -> None:
+    """In a container with a limit, a limit of its own and a budget: each line of a scrape counts, each bucket too."""
+    everything._keeper.track.transitions.clear()
+    text = shown(Instruments(provider), everything, reader)
+    leaks = {"amm_memory_leak_exhaustion", "amm_memory_leak_onset", "amm_objects{", 'name="test '}
+    assert 100 < sum(not any(word in line for word in leaks) for line in series(text)) <= MAX_SERIES
+
+
 def test_a_real_process_shows_what_is_promised_of_it(provider: MeterProvider, reader: AMMMetricReader) -> None:
     with start({"budget": "8GB"}, meter_provider=provider):
         names = types(page(reader)).keys()
