@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from amm_exporter.errors import ProbeError
 from amm_exporter.units import KIB
 
+if sys.platform != "win32":
+    import fcntl
+
 PROC = Path("/proc")
+_OUT_OF_THE_WAY = 500
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -85,6 +90,8 @@ class KeptFile:
         self.close()
         try:
             fd = os.open(self.path, self._flags)
+            if self._flags & os.O_WRONLY:
+                fd = out_of_the_way(fd)
             found = identity(fd)
         except OSError as error:
             raise unreadable(self.path, error) from error
@@ -103,6 +110,17 @@ def identity(fd: int) -> tuple[int, int]:
     """What tells this open file from another one under the same number."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def out_of_the_way(fd: int) -> int:
+    """The same open file under a number that no other file gets by chance, as open() gives the lowest that is free:
+    where somebody has closed it, what is written to it fails, and does not land in a file of theirs."""
+    try:
+        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+    except OSError:  # so many are not allowed here (RLIMIT_NOFILE)
+        return fd
+    os.close(fd)
+    return high
 
 
 def read_once(path: Path) -> bytes:

@@ -77,6 +77,20 @@ def test_close_spares_the_file_that_took_over_its_number(tmp_path: Path) -> None
         os.close(theirs)
 
 
+def test_nothing_is_written_to_the_file_that_somebody_opens_after_closing_ours(tmp_path: Path) -> None:
+    (tmp_path / "ours").write_text("")
+    (tmp_path / "theirs").write_text("theirs")
+    kept = KeptFile(tmp_path / "ours", flags=os.O_WRONLY)
+    os.close(kept.fileno())
+    theirs = os.open(tmp_path / "theirs", os.O_WRONLY)
+    with pytest.raises(ProbeError, match="Bad file descriptor"):
+        kept.write(b"5")
+    kept.write(b"5")
+    kept.close()
+    os.close(theirs)
+    assert [(tmp_path / name).read_text() for name in ("ours", "theirs")] == ["5", "theirs"]
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
