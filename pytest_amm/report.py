@@ -181,10 +181,11 @@ class Reporter:
         budget_bytes = self._settings.budget_bytes
         if self.board is None or budget_bytes is None:
             return 0
-        if any(record.breach and record.breach.scope == "session" for record in map(unpack, self._packed)):
-            return 0
         tree_peak_bytes = self.board.header().tree_peak_bytes
-        return tree_peak_bytes if tree_peak_bytes > budget_bytes else 0
+        if tree_peak_bytes <= budget_bytes:
+            return 0
+        blamed = any(record.breach and record.breach.scope == "session" for record in map(unpack, self._packed))
+        return 0 if blamed else tree_peak_bytes
 
     def _tree_peak(self) -> dict[str, Any]:
         """The most that the processes of the run had at one time, and who saw it."""
