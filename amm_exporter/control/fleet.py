@@ -29,6 +29,8 @@ LIMIT_EVERY_SECONDS = 15.0
 """All limits and the cgroup of a process take 65 us to read, as much as twenty readings of its memory. Each process has
 its own turn within this time, so that no moment has to pay for all."""
 TURNS = 16
+WITH_CGROUP = ("auto", "cgroup")
+"""Signals by which a tier is of the cgroup too: its processes may be small each, and too much together."""
 NAME_LENGTH = 64
 
 
@@ -45,6 +47,20 @@ class MemberState:
     tier: Tier
     leak: Verdict
     started_unix_seconds: float
+
+    @property
+    def cgroup_ratio(self) -> float | None:
+        """What all processes of its cgroup use together, over the limit there."""
+        return cgroup_ratio(self.cgroup)
+
+    @property
+    def worst_ratio(self) -> float:
+        """The higher of the process's own and its cgroup's."""
+        return max(self.usage_ratio, self.cgroup_ratio or 0.0)
+
+
+def cgroup_ratio(cgroup: CgroupMemory | None) -> float | None:
+    return cgroup.working_set_bytes / cgroup.limit_bytes if cgroup and cgroup.limit_bytes else None
 
 
 Cgroups = dict[str, CgroupMemory]
@@ -87,13 +103,16 @@ class Member:
         memory = self._probe.read()
         limit_bytes = self._limit.size_bytes if self._limit else 0
         ratio = memory.rss_bytes / limit_bytes if limit_bytes else 0.0
-        self._track.move(now, classify(ratio, self._track.tier, self._enter_ratios, self._policy.hysteresis_ratio))
+        cgroup = self._cgroups.get(self.cgroup_path)
+        shared = cgroup_ratio(cgroup) or 0.0 if self._policy.signal in WITH_CGROUP else 0.0
+        tier = classify(max(ratio, shared), self._track.tier, self._enter_ratios, self._policy.hysteresis_ratio)
+        self._track.move(now, tier)
         return MemberState(
             name=self._name,
             memory=memory,
             peak_bytes=self._read_peak(),
             limit=self._limit,
-            cgroup=self._cgroups.get(self.cgroup_path),
+            cgroup=cgroup,
             usage_ratio=ratio,
             tier=self._track.tier,
             leak=self._detector.verdict(),

@@ -25,7 +25,7 @@ _SHOWN: dict[str, Callable[[MemberState], _Values]] = {
     "amm.memory.peak": lambda state: [("", state.peak_bytes)],
     "amm.memory.usage": _usage,
     "amm.memory.limit": lambda state: [(state.limit.source, state.limit.size_bytes)] if state.limit else [],
-    "amm.memory.usage_ratio": lambda state: [("process", state.usage_ratio)],
+    "amm.memory.usage_ratio": lambda state: [("process", state.usage_ratio), ("cgroup", state.cgroup_ratio)],
     "amm.memory.tier": lambda state: [("", int(state.tier))],
     "amm.memory.leak.slope": lambda state: [("rss", state.leak.slope)],
     "amm.memory.leak.slope.lower": lambda state: [("rss", state.leak.lower)],

@@ -96,11 +96,25 @@ def _resident(document: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _nearest(document: Mapping[str, Any]) -> tuple[str, str, str]:
-    known = [process for process in document["processes"] if process["usage_ratio"] is not None]
-    if not known:
+    used = [found for process in document["processes"] for found in _used(process)]
+    if not used:
         return "Nearest to its limit", NOTHING, "no process with a limit"
-    worst = max(known, key=lambda process: float(process["usage_ratio"]))
-    return "Nearest to its limit", ratio(worst["usage_ratio"]), f"{worst['name']}, pid {worst['pid']}"
+    worst, who = max(used, key=lambda found: found[0])
+    return "Nearest to its limit", ratio(worst), who
+
+
+def _used(process: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
+    """Of the process and of its cgroup what is in use, and whose that is."""
+    if process["usage_ratio"] is not None:
+        yield process["usage_ratio"], f"{process['name']}, pid {process['pid']}"
+    shared = _shared(process)
+    if shared is not None:
+        yield shared, f"cgroup {_cgroup_name(process['cgroup'])}"
+
+
+def _shared(process: Mapping[str, Any]) -> float | None:
+    shared: float | None = process["cgroup"]["usage_ratio"] if process["cgroup"] else None
+    return shared
 
 
 def _leaks(document: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -112,15 +126,16 @@ def _leaks(document: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _row(process: Mapping[str, Any]) -> str:
     tier = process["tier"]
+    own, shared = process["usage_ratio"], _shared(process)
     cells = (
         f'<td class="name"><bdi>{escape(process["name"])}</bdi></td>',
         f'<td><span class="badge {tier}">{tier}</span></td>',
         f"<td>{size(process['rss_bytes'])}</td>",
         f"<td>{size(process['peak_bytes'])}</td>",
         f"<td>{_limit(process)}</td>",
-        f'<td class="{tier}">{_use(process["usage_ratio"])}</td>',
+        f'<td class="{_color(own, shared, tier)}">{_use(own)}</td>',
         f"<td>{_slope(process['growth'])}</td>",
-        _cgroup(process["cgroup"]),
+        _cgroup(process["cgroup"], _color(shared, own, tier)),
     )
     return f"<tr><td>{process['pid']}</td>{''.join(cells)}</tr>\n"
 
@@ -143,13 +158,21 @@ def _slope(growth: Mapping[str, Any]) -> str:
     return '<i class="muted">measuring</i>' if growth["kind"] == "unknown" else rate(growth["slope"])
 
 
-def _cgroup(cgroup: Mapping[str, Any] | None) -> str:
+def _color(used: float | None, other: float | None, tier: str) -> str:
+    """The tier's, for what it is of: the higher of the two."""
+    return tier if used is not None and used >= (other or 0.0) else ""
+
+
+def _cgroup(cgroup: Mapping[str, Any] | None, color: str) -> str:
     if cgroup is None:
         return f"<td>{NOTHING}</td><td>{NOTHING}</td>"
-    name = _cut(cgroup["path"].rpartition("/")[2] or "/", LONGEST_CGROUP)
     used, limit = cgroup["working_set_bytes"], cgroup["limit_bytes"]
     bound = f" of {size(limit)}{_gauge(used / limit)}" if limit else ""
-    return f"<td><bdi>{escape(name)}</bdi></td><td>{size(used)}{bound}</td>"
+    return f'<td><bdi>{escape(_cgroup_name(cgroup))}</bdi></td><td class="{color}">{size(used)}{bound}</td>'
+
+
+def _cgroup_name(cgroup: Mapping[str, Any]) -> str:
+    return _cut(cgroup["path"].rpartition("/")[2] or "/", LONGEST_CGROUP)
 
 
 def _bounded(rows: Iterable[str]) -> Iterator[str]:

@@ -40,7 +40,7 @@ def fleet_status(
 
 
 def _badness(state: MemberState) -> tuple[object, ...]:
-    return state.tier, state.leak.leaking, state.usage_ratio, state.memory.rss_bytes, -state.memory.pid
+    return state.tier, state.leak.leaking, state.worst_ratio, state.memory.rss_bytes, -state.memory.pid
 
 
 def _process(state: MemberState, now_unix_seconds: float) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _process(state: MemberState, now_unix_seconds: float) -> dict[str, Any]:
         "limit_source": state.limit.source if state.limit else None,
         "usage_ratio": state.usage_ratio if state.limit else None,
         "growth": _growth(state),
-        "cgroup": _cgroup(state.cgroup) if state.cgroup else None,
+        "cgroup": {**_cgroup(state.cgroup), "usage_ratio": state.cgroup_ratio} if state.cgroup else None,
     }
 
 

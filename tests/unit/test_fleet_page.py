@@ -86,6 +86,7 @@ def test_the_json_has_every_fact_of_a_process() -> None:
                 "usage_bytes": 700 * MIB,
                 "working_set_bytes": 600 * MIB,
                 "limit_bytes": 2048 * MIB,
+                "usage_ratio": 600 / 2048,
             },
         }
     ]  # fmt: skip
@@ -102,6 +103,13 @@ def test_the_worst_comes_first_by_tier_then_leak_then_utilization() -> None:
     full, leak, high = state(1, 0.55), state(2, 0.1, leak=LEAKING), state(3, 0.71, Tier.HIGH)
     said = document(state(4, 0.2), full, leak, high, state(5, 0.95, Tier.CRITICAL))
     assert [process["pid"] for process in said["processes"]] == [5, 3, 2, 1, 4]
+
+
+def test_what_is_nearest_to_its_limit_may_be_a_cgroup() -> None:
+    full = replace(cgroup("/sys/fs/cgroup/shop.service"), working_set_bytes=1843 * MIB)
+    html = numbers(document(state(7, 0.3, Tier.CRITICAL, cgroup=full), state(8, 0.3)))
+    assert "90% cgroup shop.service" in text_of(html)
+    assert '<td class="critical">1.8 GiB of 2 GiB' in html
 
 
 def test_every_number_is_readable_without_javascript() -> None:
