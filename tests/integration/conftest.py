@@ -34,8 +34,11 @@ def own_cgroup() -> Iterator[Path]:
 
 
 @pytest.fixture
-def stall_cgroup() -> Iterator[Path]:
-    """A cgroup that tells the stalls of what runs in it; also beside memory cgroups of version 1 it is of version 2."""
+def stall_cgroup(own_cgroup: Path) -> Iterator[Path]:
+    """The cgroup that tells the stalls of what runs in `own_cgroup`: itself, or beside version 1 one of version 2."""
+    if (own_cgroup / "memory.pressure").exists():
+        yield own_cgroup
+        return
     own = find_pressure(Path("/proc/self/cgroup").read_bytes())
     if own is None:
         pytest.skip("this kernel tells no stalls (PSI) of a cgroup")
