@@ -1,7 +1,7 @@
 """The process tree as the watchdog sees it: who descends from the run, and how much memory each has. Linux only.
 
 Standard library only, kept files and pread throughout. A process forked from the run without exec shares its parent's
-pages: only what it has beyond them counts.
+pages: only what it has beyond them counts. One between vfork and exec has nothing of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ import os
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
+_BORROWED_PAGES = (1 << 20) // PAGE_BYTES
+"""By how much a parent and the child that runs in its memory may differ: other threads go on between two readings. A
+forked child has no file pages at first, which are several megabytes in any Python."""
+
 
 class Member:
     """One process of the tree."""
 
     __slots__ = (
+        "_borrows",
         "_stack",
         "_statm",
         "_status",
@@ -37,12 +42,25 @@ class Member:
         self._stack = fields[25]
         self.rss_bytes = self.mark_bytes = self.reserved_bytes = 0
         self.inherited_bytes = 0
+        self._borrows = False
         if parent is not None and fields[25] == stat_fields(parent.pid)[25] != b"0":  # startstack: changes with exec
-            self.read()
+            self._read()
+            self._borrows = borrows(pid, parent.pid)
             self.inherited_bytes = min(self.rss_bytes, anonymous_bytes(parent.pid))
 
     def read(self) -> bool:
         """Read what is resident and what is reserved for data and stacks; False when the process has ended."""
+        if not self._read():
+            return False
+        if self.inherited_bytes and self._has_exec():
+            self.inherited_bytes = self.mark_bytes = 0
+            self._borrows = False
+            return self._read()  # what was read may have been what it shared
+        if self._borrows and self.parent is not None:
+            self._borrows = borrows(self.pid, self.parent.pid)  # a forked child may look so at first
+        return True
+
+    def _read(self) -> bool:
         try:
             words = os.pread(self._statm, 128, 0).split(None, 6)
         except OSError:
@@ -51,25 +69,23 @@ class Member:
             return False
         self.rss_bytes = int(words[1]) * PAGE_BYTES
         self.reserved_bytes = int(words[5]) * PAGE_BYTES
-        if self.inherited_bytes:
-            self._forget_if_exec()
         return True
 
-    def _forget_if_exec(self) -> None:
+    def _has_exec(self) -> bool:
         """Seen between fork and exec it looked like a forked child; after exec nothing is shared any more."""
         try:
-            changed = stat_fields(self.pid)[25] != self._stack
+            return stat_fields(self.pid)[25] != self._stack
         except (OSError, IndexError):
-            return
-        if changed:
-            self.inherited_bytes = self.mark_bytes = 0
+            return False
 
     def counted_bytes(self) -> int:
         """What the process has of its own."""
-        return max(0, self.rss_bytes - self.inherited_bytes)
+        return 0 if self._borrows else max(0, self.rss_bytes - self.inherited_bytes)
 
     def interval_peak_bytes(self) -> int:
         """The most it had since the last look: its high-water mark if that has risen, else what it has."""
+        if self._borrows:
+            return 0
         mark_bytes = self._mark()
         risen = mark_bytes > self.mark_bytes
         self.mark_bytes = max(mark_bytes, self.mark_bytes)
@@ -77,7 +93,7 @@ class Member:
 
     def most_bytes(self) -> int:
         """Its high-water mark as it stands: for the process that resets it, since that."""
-        return max(0, max(self._mark(), self.rss_bytes) - self.inherited_bytes)
+        return 0 if self._borrows else max(0, max(self._mark(), self.rss_bytes) - self.inherited_bytes)
 
     def _mark(self) -> int:
         try:
@@ -164,6 +180,22 @@ def children(pid: int) -> list[int]:
     except OSError:
         return found
     return found
+
+
+def borrows(pid: int, parent: int) -> bool:
+    """Whether it runs in the memory of its parent, as between vfork and exec (subprocess, posix_spawn)."""
+    try:
+        (size, resident), (parent_size, parent_resident) = _sizes(pid), _sizes(parent)
+    except (OSError, ValueError):
+        return False
+    return size == parent_size and abs(resident - parent_resident) < _BORROWED_PAGES
+
+
+def _sizes(pid: int) -> tuple[int, int]:
+    """Pages that are mapped, and resident ones (proc_pid_statm(5))."""
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        size, resident, *_ = file.read().split()
+    return int(size), int(resident)
 
 
 def stat_fields(pid: int) -> list[bytes]:
