@@ -52,9 +52,9 @@ def test_a_mark_below_what_was_inherited_at_exec_is_told_too() -> None:
         "span = meter.stop()\n"
         "print(span.peak_bytes - span.start_bytes >> 20)\n"
     )
-    big = bytearray(256 * MB)
+    big = bytearray(128 * MB)
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert len(big) == 256 * MB
+    assert len(big) == 128 * MB
     assert int(output) in (31, 32)
 
 
