@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from amm_exporter.errors import AMMError
 LOCK_SECONDS = 1.0
 LOCK_RETRY_SECONDS = 0.002
 LOCK_NAME = "lock"
+_NAME = re.compile(r".+-\d+")
+"""Of a family's directory. Others lie beside them: evidence."""
 MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path is 108 bytes with its end
 
 
@@ -111,7 +114,12 @@ def remove(directory: Path) -> None:
 def sweep(directory: Path) -> None:
     """Take away the directories beside this one whose processes were all killed: nobody else would."""
     for other in directory.parent.iterdir():
-        if other == directory or not (other / LOCK_NAME).exists() or any(map(is_alive, other.glob("*.sock"))):
+        if other == directory or any(map(is_alive, other.glob("*.sock"))):
+            continue
+        if not (other / LOCK_NAME).exists():
+            if _NAME.fullmatch(other.name):
+                with suppress(OSError):
+                    other.rmdir()  # killed before it had the lock; who is about to have it makes it again
             continue
         with suppress(FamilyError, OSError), locked(other):
             if not any(map(is_alive, other.glob("*.sock"))):

@@ -115,11 +115,12 @@ def test_no_sum_falls_while_workers_are_killed_fifty_times():
         assert not pids(text) & killed
         assert highest["app_hits_total", frozenset()] > 1050
         assert psutil.Process(process.pid).num_fds() <= descriptors + 1
-        files = {path.name.partition("-")[0] for path in family_directory("127.0.0.1", port).iterdir()}
+        directory = family_directory("127.0.0.1", port)
+        files = {path.name.partition("-")[0] for path in directory.iterdir()}
         assert not files & {str(pid) for pid in killed}
         process.terminate()
         assert process.communicate(timeout=10)[1] == ""
-        assert not family_directory("127.0.0.1", port).joinpath("book").exists()
+        assert not directory.exists()
 
 
 def test_another_serves_when_the_server_is_killed_and_no_sum_falls():

@@ -427,7 +427,15 @@ def test_shutting_down_leaves_no_thread_descriptor_or_file():
     for reader in readers:
         reader.shutdown()
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
-    assert not directory.exists() or not list(directory.iterdir())
+    assert not directory.exists()
+
+
+def test_a_directory_left_by_who_was_killed_before_it_could_lock_it_goes_too(tmp_path):
+    for name in ("localhost-9464", "evidence"):
+        (tmp_path / name).mkdir()
+    first = member(tmp_path / "localhost-9465")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evidence", "localhost-9465"]
+    first.leave([])
 
 
 def test_errors_of_a_family_are_errors_of_amm():
