@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from pytest_amm.markers import nearest
+
 MARKER = "amm_budget"
 
 
@@ -66,7 +68,7 @@ class Budgets:
 
 
 def _by_marker(item: pytest.Item) -> TestBudget | None:
-    marker = item.get_closest_marker(MARKER)
+    marker = nearest(item, MARKER)
     if marker is None:
         return None
     return TestBudget(size_bytes=_marker_bytes(item.nodeid, marker), source="@pytest.mark.amm_budget")

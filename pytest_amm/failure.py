@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import pytest
@@ -149,10 +150,15 @@ def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
         needs = "if the line that asked for it needs this much: a larger --amm-budget or marker"
         return [f"{needs}; --amm-hard and isolated tests count what is only reserved, too"]
     start_bytes = phases[0].start_bytes if phases else 0
-    advice = [f"see {'all that it takes' if breach.stopped else 'its own part'}: pytest '{nodeid}' --amm-peaks"]
+    command = f"pytest {_quoted(nodeid)} --amm-peaks --amm-on-breach=warn"  # a budget of the ini file or a marker stays
+    advice = [f"see {'all that it takes' if breach.stopped else 'its own part'}: {command}"]
     if breach.scope == "session" and start_bytes > breach.budget_bytes // 2:
         advice.append(
             f"{format_size(start_bytes)} was in use before it started, kept by imports, fixtures and earlier tests: "
             "the column 'kept' of the memory section shows which"
         )
     return advice if breach.stopped else [*advice, f"if it needs this much: --amm-budget={enough}"]
+
+
+def _quoted(nodeid: str) -> str:
+    return shlex.quote(nodeid) if "'" in nodeid else f"'{nodeid}'"

@@ -28,3 +28,13 @@ def markers_in_use(items: Iterable[pytest.Item]) -> frozenset[str]:
             found.update([mark.name for mark in parent.own_markers])
             parent = parent.parent
     return frozenset(found & MARKERS.keys())
+
+
+def nearest(item: pytest.Item, name: str) -> pytest.Mark | None:
+    """The marker of this name that is nearest to the test: of its parameters, its function, its class, its module.
+
+    pytest's own `get_closest_marker` has those of the function before those of `pytest.param(..., marks=...)`.
+    """
+    callspec = getattr(item, "callspec", None)
+    of_parameters = (mark for mark in getattr(callspec, "marks", ()) if mark.name == name)
+    return next(of_parameters, None) or item.get_closest_marker(name)

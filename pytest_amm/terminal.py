@@ -10,6 +10,8 @@ from pytest_amm.records import Record
 _COLUMNS = ("peak", "growth", "kept")
 _FIGURE_WIDTH = 10
 _BAR_WIDTH = 8
+_LEAST_WITH_BAR = 72
+"""Columns below which there are no bars: what they leave for the names of tests would tell too little."""
 _DECISIONS = ("leak", "clean", "undecided", "not repeatable")
 _NOTES = (" (leaks)", " (stopped)", " (over budget)")
 _SLACK_TOLD_BYTES = 16 * MIB
@@ -23,7 +25,8 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
     others = [record for record in records if not fails(record)]
     shown = sorted(failed, key=_weight) + sorted(others, key=_weight)
     shown = shown[: max(top_count, len(failed) if top_count else 0)]
-    yield "".join(f"{name:>{_FIGURE_WIDTH}}" for name in _COLUMNS) + "  " + " " * _BAR_WIDTH + "  test"
+    space = " " * (_BAR_WIDTH + 2) if width >= _LEAST_WITH_BAR else ""
+    yield "".join(f"{name:>{_FIGURE_WIDTH}}" for name in _COLUMNS) + f"{space}  test"
     most_bytes = max((record.growth_bytes for record in records), default=0)
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
@@ -105,9 +108,10 @@ def _weight(record: Record) -> tuple[int, int]:
 def _row(record: Record, *, width: int, most_bytes: int) -> str:
     figures = (record.peak_bytes, record.growth_bytes, record.kept_bytes)
     start = "".join(f"{format_size(figure):>{_FIGURE_WIDTH}}" for figure in figures)
-    start += "  " + bar(record.growth_bytes / most_bytes if most_bytes else 0.0, _BAR_WIDTH) + "  "
+    if width >= _LEAST_WITH_BAR:
+        start += "  " + bar(record.growth_bytes / most_bytes if most_bytes else 0.0, _BAR_WIDTH)
     note = _note(record)
-    return start + shorten(record.nodeid, max(20, width - len(start) - len(note))) + note
+    return f"{start}  {shorten(record.nodeid, max(12, width - len(start) - len(note) - 2))}{note}"
 
 
 def _note(record: Record) -> str:

@@ -83,7 +83,7 @@ def test_the_session_budget_is_held_against_the_absolute_peak(pytester: pytest.P
         [
             "peak * MiB in call, * MiB over 100 MiB",
             "  budget   100 MiB for the whole pytest process tree (--amm-budget)",
-            "  next     see its own part: pytest 'test_it.py::test_spike' --amm-peaks",
+            "  next     see its own part: pytest 'test_it.py::test_spike' --amm-peaks --amm-on-breach=warn",
             "  next     if it needs this much: --amm-budget=*MB",
             "highest: * MiB in call of test_it.py::test_spike, 1*% of the budget of 100 MiB",
         ]
@@ -107,10 +107,14 @@ def test_markers_override_on_function_class_module_and_parameter(pytester: pytes
 
         @pytest.mark.parametrize("size", [8 << 20, pytest.param(48 << 20, marks=pytest.mark.amm_budget("9MB"))])
         def test_of_parameter(size): bytearray(size)
+
+        @pytest.mark.amm_budget("9MB")
+        @pytest.mark.parametrize("size", [8 << 20, pytest.param(49 << 20, marks=pytest.mark.amm_budget("64MB"))])
+        def test_parameter_before_function(size): bytearray(size)
         """
     )
     result = pytester.runpytest_subprocess("--amm-test-budget=9MB", "--strict-markers", "-v")
-    assert outcomes(result) == {"passed": 3, "failed": 2}
+    assert outcomes(result) == {"passed": 5, "failed": 2}
     result.stdout.fnmatch_lines_random(["*test_of_class FAILED*", "*test_of_parameter?50331648? FAILED*"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from pytest_amm.breach import Breach
@@ -29,6 +31,12 @@ def test_time_lost_to_stalls_is_no_size_below_zero() -> None:
     assert headline(emergency(9 * GIB)) == "every task stood still for memory in call, 9 GiB in use"
     assert "(--amm-emergency-stall)" in text
     assert "-11" not in text
+
+
+def test_what_to_type_next_can_be_pasted_into_a_shell() -> None:
+    breach = Breach(scope="test", budget_bytes=GIB, peak_bytes=2 * GIB, phase="call", source="marker", stopped=True)
+    command = explain(breach, (), nodeid="t.py::test[it's one]", exact=True).rpartition("takes: ")[2]
+    assert shlex.split(command)[1:3] == ["t.py::test[it's one]", "--amm-peaks"]
 
 
 def _raise() -> None:

@@ -43,7 +43,7 @@ def test_a_leak_is_shown_even_when_others_are_heavier() -> None:
     assert [line for line in lines if is_bad(line)] == lines[1:2]
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("width", [60, 71, 72, 80, 120, 200])
 def test_no_row_is_wider_than_the_terminal(width: int) -> None:
     breach = Breach(scope="test", budget_bytes=MB, peak_bytes=2 * MB, phase="call", source="marker", stopped=True)
     name = "tests/" + "long_" * 60
@@ -51,6 +51,7 @@ def test_no_row_is_wider_than_the_terminal(width: int) -> None:
         1:3
     ]:
         assert len(row) <= width
+        assert ("█" in row) == (width >= 72)
 
 
 def test_the_end_of_a_long_id_is_kept() -> None:
