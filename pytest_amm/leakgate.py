@@ -91,9 +91,11 @@ def check(fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes
 
 def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str) -> str:
     """The failure text of a leak."""
-    bounds = dict.fromkeys(map(format_size, (verdict.lower, verdict.upper)))  # one where they are written alike
+    alike = format_size(verdict.bytes_per_call) == format_size(rule.max_per_call_bytes)
+    size = _exact if alike else format_size
+    bounds = dict.fromkeys(map(size, (verdict.lower, verdict.upper)))  # one where they are written alike
     lines = [
-        f"leaks {format_size(verdict.bytes_per_call)} a call, {format_size(rule.max_per_call_bytes)} allowed",
+        f"leaks {size(verdict.bytes_per_call)} a call, {size(rule.max_per_call_bytes)} allowed",
         f"  what     {what}",
         f"  bounds   {' to '.join(bounds)} at {format_ratio(rule.confidence_ratio)} confidence, "
         f"after {verdict.calls:,} calls, of {verdict.series} memory",
@@ -103,6 +105,10 @@ def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str) -> str:
     lines += [f"  how      {reason}" for reason in verdict.reasons[1:]]  # the first says what stands above
     lines.append('  next     if this is meant to stay: @pytest.mark.amm_leak(max_per_call="...")')
     return "\n".join(lines)
+
+
+def _exact(size_bytes: float) -> str:
+    return f"{size_bytes:,.1f} B"
 
 
 class LeakGate:
@@ -144,7 +150,7 @@ class LeakGate:
 
     def _check(self, fn: Callable[[], object], rule: LeakRule, item: pytest.Item, *, marked: bool) -> str:
         try:
-            return check(fn, rule, what=item.nodeid, headroom_bytes=self._headroom()).decision
+            verdict = check(fn, rule, what=item.nodeid, headroom_bytes=self._headroom())
         except OverBudget:
             item.stash[DECISION] = "leak"
             raise
@@ -152,6 +158,9 @@ class LeakGate:
             if marked:
                 raise
             return _REPEAT  # with --amm-leaks nobody said that this test can run twice
+        if verdict.decision == "undecided":
+            item.add_report_section("call", "amm", "\n".join(verdict.reasons))  # told by -rP
+        return verdict.decision
 
 
 def _repeatable(item: pytest.Item) -> bool:

@@ -34,8 +34,14 @@ NEARLY_OVER = 0.9
 """From this share of the time on a function is accused that could not be called so often: at half of the time, filling
 caches were (python -m benchmarks.leak_gate)."""
 
+AT_LIMIT, NEAR_RATIO = "at limit", 0.01
+"""What is known to lie so close to what is allowed, and neither above nor below, is told as that: more calls would only
+let noise decide."""
+
 FEWEST_CALLS = 12
 RESIDENT = "resident"
+TOGETHER = "python and native"
+"""What the allocators have in use, summed: a call that leaves 700 bytes in each of two leaves 1,400."""
 RESIDENT_QUANTUM = 2 * 1024 * 1024
 """Resident memory moves in arenas and heap tops: growth below this is not told from none."""
 RESIDENT_STIR = 128 * 1024
@@ -51,6 +57,12 @@ class Batch:
 
     calls: int
     gained: Mapping[str, int]
+
+    def of(self, measure: str) -> int:
+        """What one measure gained."""
+        if measure == TOGETHER:
+            return sum(gain for name, gain in self.gained.items() if name != RESIDENT)
+        return self.gained[measure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +89,19 @@ def next_batch(calls: int) -> int:
 
 
 def rates(batches: Sequence[Batch], confidence: float) -> tuple[Rate, ...]:
-    """One rate for each measure over the last batches."""
+    """One rate for each measure over the last batches, and one for several allocators together."""
     judged = batches[-JUDGED:]
-    return tuple(_rate(name, judged, confidence) for name in judged[-1].gained) if judged else ()
+    if not judged:
+        return ()
+    names = tuple(judged[-1].gained)
+    several = sum(name != RESIDENT for name in names) > 1
+    return tuple(_rate(name, judged, confidence) for name in (*names, *[TOGETHER] * several))
 
 
 def decide(
     batches: Sequence[Batch], rules: PerCallRules, spent_ratio: float, passed_ratio: float | None = None
 ) -> tuple[str, Rate | None]:
-    """`leak`, `clean` or `undecided`, and the rate that decided.
+    """`leak`, `clean`, `undecided` or `at limit`, where more calls would not decide; and the rate that did.
 
     `spent_ratio` of the time allowed is spent; by the clock on the wall `passed_ratio`, more on a loaded machine.
     """
@@ -97,23 +113,31 @@ def decide(
     leaks = [
         rate for rate in found if rate.lower > rules.max_per_call_bytes and not rate.fading and _real(rate, batches)
     ]
-    if leaks and _outlasted(total, spent_ratio, spent_ratio if passed_ratio is None else passed_ratio):
-        return "leak", max(leaks, key=lambda rate: (rate.measure != RESIDENT, rate.lower))
+    outlasted = _outlasted(total, spent_ratio, spent_ratio if passed_ratio is None else passed_ratio)
+    if leaks and outlasted:
+        return "leak", max(leaks, key=_telling)
     most = 2 * sum(batch.calls for batch in batches[-JUDGED:]) >= total  # not so where batches had to get smaller
     if most and all(_clean(rate, rules, batches, spent_ratio) for rate in found):
         return "clean", max(found, key=lambda rate: rate.bytes_per_call)
+    if outlasted and not worst.fading and _near(worst, rules):
+        return AT_LIMIT, worst
     return "undecided", worst
 
 
+def _telling(rate: Rate) -> tuple[bool, float]:
+    """An allocator by its name before both together, if it has all but a tenth; resident memory is the least exact."""
+    return rate.measure != RESIDENT, rate.lower * (0.9 if rate.measure == TOGETHER else 1.0)
+
+
 def _rate(name: str, batches: Sequence[Batch], confidence: float) -> Rate:
-    each = [batch.gained[name] / batch.calls for batch in batches]
+    each = [batch.of(name) / batch.calls for batch in batches]
     weights = [batch.calls for batch in batches]
     total = sum(weights)
     mean = sum(rate * weight for rate, weight in zip(each, weights, strict=True)) / total
     spread = sum(weight * (rate - mean) ** 2 for rate, weight in zip(each, weights, strict=True)) / total
     effective = total * total / sum(weight * weight for weight in weights)
     reach = _student(confidence, len(batches) - 1) * math.sqrt(spread / max(1.0, effective - 1.0))
-    before = sum(batch.gained[name] for batch in batches[:-1]) / max(1, total - weights[-1])
+    before = sum(batch.of(name) for batch in batches[:-1]) / max(1, total - weights[-1])
     return Rate(
         measure=name,
         bytes_per_call=mean,
@@ -121,6 +145,11 @@ def _rate(name: str, batches: Sequence[Batch], confidence: float) -> Rate:
         upper=mean + reach,
         fading=before > 0 and each[-1] < FADED * before,
     )
+
+
+def _near(rate: Rate, rules: PerCallRules) -> bool:
+    reach = NEAR_RATIO * rules.max_per_call_bytes
+    return rate.lower >= rules.max_per_call_bytes - reach and rate.upper <= rules.max_per_call_bytes + reach
 
 
 def _outlasted(calls: int, spent_ratio: float, passed_ratio: float) -> bool:
@@ -131,14 +160,13 @@ def _outlasted(calls: int, spent_ratio: float, passed_ratio: float) -> bool:
 
 def _real(rate: Rate, batches: Sequence[Batch]) -> bool:
     """Resident memory must have grown in the last batches by more than its quantum and what is in use explain."""
-    gained = sum(batch.gained[rate.measure] for batch in batches[-JUDGED:])
+    gained = sum(batch.of(rate.measure) for batch in batches[-JUDGED:])
     return rate.measure != RESIDENT or gained > 2 * RESIDENT_QUANTUM + RESIDENT_SWING * _swing(batches[-JUDGED:])
 
 
 def _swing(batches: Sequence[Batch]) -> int:
     """Between the lowest and the highest of what was in use."""
-    gains = [sum(gain for name, gain in batch.gained.items() if name != RESIDENT) for batch in batches]
-    levels = list(accumulate(gains, initial=0))
+    levels = list(accumulate((batch.of(TOGETHER) for batch in batches), initial=0))
     return max(levels) - min(levels)
 
 
@@ -150,8 +178,8 @@ def _clean(rate: Rate, rules: PerCallRules, batches: Sequence[Batch], spent_rati
         slack = RESIDENT_STIR if spent_ratio < 0.5 else RESIDENT_QUANTUM
     allowed = rules.max_per_call_bytes * last.calls + slack
     total = sum(batch.calls for batch in batches[-JUDGED:])
-    gained = sum(batch.gained[rate.measure] for batch in batches[-JUDGED:])
-    return last.gained[rate.measure] <= allowed and gained <= rules.max_per_call_bytes * total + slack
+    gained = sum(batch.of(rate.measure) for batch in batches[-JUDGED:])
+    return last.of(rate.measure) <= allowed and gained <= rules.max_per_call_bytes * total + slack
 
 
 def _student(confidence: float, degrees: int) -> float:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amm_exporter.analysis.per_call import Batch, PerCallRules, Rate, decide, next_batch
+from amm_exporter.analysis.per_call import AT_LIMIT, Batch, PerCallRules, Rate, decide, next_batch
 from amm_exporter.probes.allocations import InUse, SiteTrace, collected_types
 from amm_exporter.probes.waiting import UnhinderedClock
 from amm_exporter.units import MIB, format_size
@@ -35,10 +35,10 @@ class PerCallVerdict:
     """Whether `fn` leaks.
 
     Attributes:
-        decision: `leak`, `clean`, or `undecided` when the time was up first.
+        decision: `leak`, `clean`, or `undecided`: the time was up first, or the loss is what is allowed, within 1 %.
         bytes_per_call, lower, upper: of the measure that decided, with bounds at the confidence asked for.
         calls: how often `fn` was called, warm-up and tracing included.
-        series: the measure that decided: python, native or resident.
+        series: the measure that decided: python, native, both together, or resident.
         types: what the collector tracks more of after the calls, as (type, objects a call).
         sites: lines that keep memory, as (file:line, bytes a call).
         reasons: sentences for people; one says what the garbage collector did.
@@ -85,7 +85,7 @@ def leak_per_call(
     finally:
         gate.close()
     return PerCallVerdict(
-        decision=decision,
+        decision="undecided" if decision == AT_LIMIT else decision,
         bytes_per_call=rate.bytes_per_call if rate else 0.0,
         lower=rate.lower if rate else 0.0,
         upper=rate.upper if rate else 0.0,
@@ -198,8 +198,16 @@ def _reasons(decision: str, rate: Rate | None, gate: _Gate, rules: PerCallRules)
     collector = "cyclic garbage was collected before each reading" if gate.collect else "the collector was left alone"
     if rate is None:
         return f"{gate.calls} calls were too few to tell; give it more time", collector
-    bounds = f"{format_size(rate.lower)} to {format_size(rate.upper)}"
-    found = f"{format_size(rate.bytes_per_call)} a call ({bounds}) stay in use, measured on {rate.measure} memory"
-    allowed = f"{format_size(rules.max_per_call_bytes)} are allowed"
+    size = _exact if decision == AT_LIMIT else format_size
+    bounds = f"{size(rate.lower)} to {size(rate.upper)}"
+    found = f"{size(rate.bytes_per_call)} a call ({bounds}) stay in use, measured on {rate.measure} memory"
+    allowed = f"{size(rules.max_per_call_bytes)} are allowed"
+    if decision == AT_LIMIT:
+        return f"undecided after {gate.calls} calls, at the limit: {found}; {allowed}: allow more, or less", collector
     fading = ("it is fading: something fills",) if rate.fading else ()
     return f"{decision} after {gate.calls} calls: {found}; {allowed}", *fading, collector
+
+
+def _exact(size_bytes: float) -> str:
+    """Where two sizes are written alike that differ."""
+    return f"{size_bytes:,.1f} B"

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from amm_exporter.analysis.growth import FRAGMENTATION, NATIVE, OUTSIDE, PYTHON, Growth, GrowthTable, origin
-from amm_exporter.analysis.per_call import Batch, PerCallRules, decide, next_batch, rates
+from amm_exporter.analysis.per_call import AT_LIMIT, TOGETHER, Batch, PerCallRules, decide, next_batch, rates
 
 RULES = PerCallRules(max_per_call_bytes=1000.0)
+SIZES = (1000, 1700, 2900, 4900, 8300)
+"""Of batches that come to more calls than a leak has to outlast."""
 
 
 def decided(
@@ -35,6 +37,30 @@ def test_a_constant_loss_is_a_leak() -> None:
 @pytest.mark.parametrize(("loss", "decision"), [(999, "clean"), (1000, "clean"), (1001, "leak")])
 def test_the_bound_is_what_a_call_may_keep(loss: float, decision: str) -> None:
     assert decided(lambda calls: loss * calls)[0] == decision
+
+
+@pytest.mark.parametrize(
+    ("lost", "decision"),
+    [((0, -2, 3, -1, 3), AT_LIMIT), ((0, 3, 4, 5, 4), "leak"), ((0, -20, 40, -30, 20), "undecided")],
+)
+def test_what_noise_would_decide_is_told_to_be_at_the_limit(lost: tuple[int, ...], decision: str) -> None:
+    """Within 1 % and on neither side of it, in the calls that any leak takes."""
+    batches = [
+        Batch(calls=size, gained={"native": (1000 + more) * size}) for size, more in zip(SIZES, lost, strict=True)
+    ]
+    assert decide(batches, RULES, 0.01)[0] == decision
+
+
+@pytest.mark.parametrize(
+    ("python", "native", "decision", "measure"),
+    [(400, 500, "clean", TOGETHER), (700, 700, "leak", TOGETHER), (30, 1500, "leak", "native")],
+)
+def test_what_two_allocators_keep_counts_together(python: int, native: int, decision: str, measure: str) -> None:
+    gained = ({"python": python * size, "native": native * size, "resident": 0} for size in SIZES)
+    batches = [Batch(calls=size, gained=each) for size, each in zip(SIZES, gained, strict=True)]
+    found, rate = decide(batches, RULES, 0.01)
+    assert rate is not None
+    assert (found, rate.measure) == (decision, measure)
 
 
 @pytest.mark.parametrize("entries", [64, 128, 512, 1024, 10_000])
