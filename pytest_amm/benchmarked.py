@@ -7,7 +7,7 @@ is read between rounds: the timings stay what they are.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -42,6 +42,17 @@ class Benchmarks:
         """Before a benchmark: rounds that live in free heap would seem to grow and to keep nothing."""
         if fixturedef.argname == FIXTURE:
             _tidy()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Mark a benchmark that was stopped: by itself it minds no BaseException, and cannot save one without rounds."""
+        try:
+            return (yield)
+        except BaseException:
+            fixture: Any = getattr(item, "funcargs", {}).get(FIXTURE)
+            if hasattr(fixture, "has_error"):
+                fixture.has_error = True
+            raise
 
     def note(self, item: pytest.Item, call: Phase) -> None:
         """Put the memory of a benchmark's call into its `extra_info` and into the table."""

@@ -58,8 +58,12 @@ def test_benchmarks_that_are_disabled_have_no_rounds(
 
 def test_a_budget_holds_inside_a_benchmark(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,pytest_benchmark.plugin")
-    pytester.makepyfile("def test_it(benchmark): benchmark.pedantic(lambda: bytearray(30 << 20), rounds=3)")
-    assert pytester.runpytest_subprocess("--amm-test-budget=8MB").parseoutcomes()["failed"] == 1
+    over = "def test_over(benchmark): benchmark.pedantic(lambda: bytearray(30 << 20), rounds=3)\n"
+    pytester.makepyfile(over + "def test_after(benchmark): benchmark(len, 'x')")
+    result = pytester.runpytest_subprocess("--amm-test-budget=8MB", "--benchmark-json=b.json")
+    assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.TESTS_FAILED, {"passed": 1, "failed": 1})
+    found = json.loads((pytester.path / "b.json").read_text())["benchmarks"]
+    assert [each["name"] for each in found] == ["test_after"]  # one that was stopped may have no round to save
 
 
 def test_a_rerun_is_judged_anew(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
