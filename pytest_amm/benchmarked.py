@@ -45,7 +45,7 @@ class Benchmarks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Mark a benchmark that was stopped: by itself it minds no BaseException, and cannot save one without rounds."""
+        """Mark a stopped benchmark: by itself it minds no BaseException, and cannot save one that has no rounds."""
         try:
             return (yield)
         except BaseException:
