@@ -15,6 +15,10 @@ from pytest_amm.records import Phase
 
 SECTION = "memory over budget"
 
+_TELLS_APART_BYTES = 4 * MIB
+"""By so much more than its test the run must have had to say that there were others: its parts are looked at one after
+the other."""
+
 
 class OverBudget(pytest.fail.Exception):  # type: ignore[misc, name-defined, unused-ignore]  # made by a decorator
     """What a test over its budget fails with. A BaseException, so that `except Exception` in a test cannot hide it."""
@@ -117,11 +121,14 @@ def _peak_words(breach: Breach, phases: Sequence[Phase], exact: bool) -> str:
     if not phases:
         return "at the watchdog's last look"
     how = "exact, by the kernel's high-water mark" if exact else "sampled, since this platform has no high-water mark"
-    children_bytes = max((phase.children_bytes for phase in phases), default=0)
+    children_bytes = min(breach.peak_bytes, max(phase.children_bytes for phase in phases))
     if children_bytes:
         how += f"; of it {format_size(children_bytes)} in child processes, sampled"
     if breach.scope == "test":
         return f"of growth, from {format_size(phases[0].start_bytes)} at its start ({how})"
+    own_bytes = max(phase.tree_peak_bytes for phase in phases)
+    if breach.peak_bytes - own_bytes > _TELLS_APART_BYTES:  # the workers of xdist have one budget
+        return f"at one time, at the watchdog's look; this test had {format_size(own_bytes)} of it ({how})"
     return f"at one time ({how})"
 
 

@@ -100,6 +100,8 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
     for at in ticks(end, 1.0):
         parts.append(f'<text x="{x(at):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{at:.6g} s</text>')
     for test in tests:
+        if not test["seconds"]:  # its process was killed: it is not known when it ran
+            continue
         left, right = x(test["start_seconds"]), x(test["start_seconds"] + test["seconds"])
         color = "var(--bad)" if _note(test) else "var(--fill)"
         title = f"{test['nodeid']}: peak {format_size(test['peak_bytes'])}, growth {format_size(test['growth_bytes'])}"
@@ -170,7 +172,9 @@ def _details(test: Mapping[str, Any], words: str) -> str:
 
 def _note(test: Mapping[str, Any]) -> str:
     """What is wrong with the memory of a test, in a word or two."""
-    return "over budget" if test["breach"] else "leaks" if test["leak"] == "leak" else ""
+    if test["breach"]:
+        return "stopped" if test["breach"]["stopped"] else "over budget"
+    return "leaks" if test["leak"] == "leak" else ""
 
 
 def _table(tests: Sequence[Mapping[str, Any]]) -> str:

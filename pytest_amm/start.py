@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from pytest_amm.leakgate import LeakGate
     from pytest_amm.toolkit import Toolkit
 
-BOARD_INPUT = "amm_board"
-"""Under which name the controller of xdist tells a worker where the board is."""
-
+BOARD_INPUT, STARTED_INPUT = "amm_board", "amm_started"
+"""Under which names the controller of xdist tells a worker where the board is, and when the run started."""
 
 HEADROOM = pytest.StashKey[Callable[[], "int | None"]]()
 METER = pytest.StashKey[Meter]()
@@ -37,16 +36,18 @@ def start(config: pytest.Config, settings: Settings) -> Parts:
     _check_directories(config, settings)
     given: dict[str, Any] = getattr(config, "workerinput", {})
     worker = str(given.get("workerid", ""))
+    started = float(given.get(STARTED_INPUT, time.time()))
     reporter = None
     if not worker:
         reporter = Reporter(config, settings, journal=_journal(config, settings))
     board = _board(config, settings, given, reporter)
-    parts = Parts(config, settings, board, worker)
+    parts = Parts(config, settings, board, worker, started)
     if board:
         config.stash[BOARD] = board
     if reporter:
         reporter.board = board
         config.pluginmanager.register(reporter, "amm-report")
+        config.pluginmanager.register(RunClock(started), "amm-run-clock")
         if settings.export:
             from pytest_amm.export import Export
 
@@ -61,10 +62,23 @@ def _check_directories(config: pytest.Config, settings: Settings) -> None:
             raise pytest.UsageError(f"amm_budget_for: there is no {each.path!r} below the rootdir {config.rootpath}")
 
 
+class RunClock:
+    """Tells the workers of xdist when the run started: their tests stand on one time line with the process tree."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[STARTED_INPUT] = self._started
+
+
 class Parts:
     """What a process that runs tests has at work. What only a marker asks for is added once tests are collected."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, board: Board | None, worker: str) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, board: Board | None, worker: str, started: float
+    ) -> None:
         self._config = config
         self._settings = settings
         self._board = board
@@ -72,7 +86,7 @@ class Parts:
         self._stops = settings.on_breach == "stop"
         self._meter = config.stash[METER] = Meter()
         self._meter.claim()
-        self._measurer = Measurer(settings, self._meter, worker=worker, session_started=time.time())
+        self._measurer = Measurer(settings, self._meter, worker=worker, session_started=started)
         self._guards = False
         if board:
             self._measurer.use(Watch(board, self._slot, self._meter))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -230,10 +233,16 @@ def test_the_ten_heaviest_are_shown_and_all_with_vv(pytester: pytest.Pytester) -
 
 
 def test_workers_of_xdist_measure_and_the_controller_tells(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_it=SPIKES)
-    result = pytester.runpytest_subprocess("--amm-test-budget=64MB", "-n2")
-    assert outcomes(result) == {"passed": 1, "failed": 2, "errors": 1}
+    clock = "\nimport time\ndef test_clock(record_property): record_property('now', time.time())\n"
+    pytester.makepyfile(test_it=SPIKES, test_that=clock)
+    result = pytester.runpytest_subprocess("--amm-test-budget=64MB", "-n2", "--amm-json=r.json", "--junitxml=j.xml")
+    assert outcomes(result) == {"passed": 2, "failed": 2, "errors": 1}
     result.stdout.fnmatch_lines(["* MiB *test_it.py::test_spike (over budget)"])
+    report = json.loads((pytester.path / "r.json").read_text())
+    (test,) = (test for test in report["tests"] if test["nodeid"].endswith("test_clock"))
+    now = float(re.findall('name="now" value="([^"]+)"', (pytester.path / "j.xml").read_text())[0])
+    since_start = now - report["session"]["started_unix_seconds"]  # of the run, not of the worker
+    assert test["start_seconds"] - 0.05 < since_start < test["start_seconds"] + test["seconds"] + 0.05
 
 
 @pytest.mark.parametrize(

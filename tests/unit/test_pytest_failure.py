@@ -8,9 +8,10 @@ import pytest
 
 from pytest_amm.breach import Breach
 from pytest_amm.failure import explain, headline
+from pytest_amm.records import Phase
 from pytest_amm.refusals import refused
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def emergency(used_bytes: int) -> Breach:
@@ -31,6 +32,15 @@ def test_time_lost_to_stalls_is_no_size_below_zero() -> None:
     assert headline(emergency(9 * GIB)) == "every task stood still for memory in call, 9 GiB in use"
     assert "(--amm-emergency-stall)" in text
     assert "-11" not in text
+
+
+@pytest.mark.parametrize(("others_mib", "said"), [(0, False), (200, True)])
+def test_what_other_workers_had_is_told_apart_from_what_the_test_had(others_mib: int, said: bool) -> None:
+    phase = Phase("call", 50 * MIB, 300 * MIB, 300 * MIB, 300 * MIB)
+    peak_bytes = (300 + others_mib) * MIB
+    breach = Breach(scope="session", budget_bytes=MIB, peak_bytes=peak_bytes, phase="call", source="--amm-budget")
+    text = explain(breach, (phase,), nodeid="t.py::t", exact=True)
+    assert ("at the watchdog's look; this test had 300 MiB of it (exact," in text) == said
 
 
 def test_what_to_type_next_can_be_pasted_into_a_shell() -> None:

@@ -193,6 +193,12 @@ def test_the_axes_have_round_figures(most: float, expected: list[float]) -> None
     assert ticks(most * MB, MB) == pytest.approx([each * MB for each in expected])
 
 
+def test_the_page_draws_no_bar_for_a_test_whose_process_was_killed() -> None:
+    killed = dataclasses.replace(record("t.py::killed", 5, BREACH), start_seconds=0.0, seconds=0.0)
+    drawn = page(document(record("t.py::other", 5), killed)).partition("</svg>")[0]
+    assert ("t.py::other" in drawn, "t.py::killed" in drawn) == (True, False)
+
+
 def test_the_page_of_a_run_in_which_the_clock_was_set_back() -> None:
     early = dataclasses.replace(record("t.py::early", 5), start_seconds=-3600.0)
     assert "t.py::early" in page(document(early))
