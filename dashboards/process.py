@@ -231,8 +231,10 @@ def _caches() -> Panels:
                 empty=NO_CACHE)  # fmt: skip
     yield lines("Cache evictions", "Entries pushed out. High beside misses: the cache is too small.", "ops",
                 (each("sum", rate("amm.cache.evictions"), "name"), label + WHO), empty=NO_CACHE)  # fmt: skip
-    yield lines("Cache entries", "Entries held.", "short",
-                (each("max", of("amm.cache.entries"), "name"), label + WHO), empty=NO_CACHE)  # fmt: skip
+    yield lines("Cache entries", "Entries held, and the most that the cache holds.", "short",
+                (each("max", of("amm.cache.entries"), "name"), label + WHO),
+                (each("max", of("amm.cache.max_entries"), "name"), f"most {label}{WHO}"),
+                styles={"^most ": dashed("text")}, empty=NO_CACHE)  # fmt: skip
     yield lines("Cache size", "Bytes held, where the cache knows them.", "bytes",
                 (each("max", of("amm.cache.size"), "name"), label + WHO), empty=NO_CACHE)  # fmt: skip
     yield lines("Pool objects", "Used and idle objects of watched pools.", "short",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from amm_exporter.probes.caches import CacheRegistry
 
 MAX_SHOWN = 20
-"""Names with series of their own (up to six each); the rest are summed under `_other`, so that no code can flood a
+"""Names with series of their own (up to seven each); the rest are summed under `_other`, so that no code can flood a
 Prometheus by watching."""
 
 CACHES = CacheRegistry(max_names=MAX_SHOWN)

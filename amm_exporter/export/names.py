@@ -127,6 +127,7 @@ _ROWS = (
     _row("amm.cache.requests", COUNTER, "{request}", "Look-ups of a watched cache, result hit or miss. Its rate shows a ratio that has changed since the start.", "name", "result"),
     _row("amm.cache.hit_ratio", GAUGE, "1", "Hits over look-ups since start. Low and full: larger, or not worth having.", "name"),
     _row("amm.cache.entries", GAUGE, "{entry}", "Entries of a watched cache. At its bound, with evictions: too small. Only ever more: it has no bound.", "name"),
+    _row("amm.cache.max_entries", GAUGE, "{entry}", "Entries that a watched cache holds at most. Few hits while amm.cache.entries is far below: not too small, its keys hardly come again.", "name"),
     _row("amm.cache.size", GAUGE, "By", "Bytes of a watched cache, where it knows them. A large share of process.memory.usage: bound it by bytes.", "name"),
     _row("amm.cache.evictions", COUNTER, "{eviction}", "Entries pushed out. High beside misses: the cache is too small.", "name"),
     _row("amm.pool.objects", GAUGE, "{object}", "Objects of a watched pool, state used or idle. Many idle: keep fewer. Used at its bound: raise it, or find who keeps them.", "name", "state"),

@@ -198,7 +198,7 @@ def _caches(document: dict[str, Any]) -> str:
             bar(cache["hit_ratio"]),
             count(cache["hits"]),
             count(cache["misses"]),
-            count(cache["entries"]),
+            _filled(cache),
             size(cache["bytes"]),
             count(cache["evictions"]),
         ]
@@ -206,6 +206,11 @@ def _caches(document: dict[str, Any]) -> str:
     ]
     heads = ("cache", "hit ratio", "", "hits", "misses", "entries", "size", "evicted")
     return section(f"Caches{_of_all(document)}", heads, rows, wide=True)
+
+
+def _filled(cache: dict[str, Any]) -> str:
+    most = cache["max_entries"]
+    return count(cache["entries"]) + (f" of {count(most)}" if most is not None else "")
 
 
 def _of_all(document: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ A function yields (value, attributes) and nothing where there is no data: an abs
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from amm_exporter.analysis.leaks import Verdict
@@ -138,6 +139,12 @@ def _of_caches(read: Callable[[CacheStats], float | None]) -> Observer:
     return observe
 
 
+def _bound(stats: CacheStats) -> float | None:
+    """None for one without: `cachetools.Cache(math.inf)` says infinity."""
+    most = stats.max_entries
+    return most if most is not None and math.isfinite(most) else None
+
+
 def _counted(view: View, kind: type[CacheStats] | type[PoolStats], results: Mapping[str, str]) -> Iterator[Observed]:
     """Requests by result; `results` maps the word shown to the field it is read from."""
     for name, stats in view.caches.items():
@@ -257,6 +264,7 @@ OBSERVERS: dict[str, Observer] = {
     "amm.cache.requests": lambda v: _counted(v, CacheStats, _CACHE_RESULTS),
     "amm.cache.hit_ratio": _of_caches(lambda stats: stats.hit_ratio),
     "amm.cache.entries": _of_caches(lambda stats: stats.entries),
+    "amm.cache.max_entries": _of_caches(_bound),
     "amm.cache.size": _of_caches(lambda stats: stats.size_bytes),
     "amm.cache.evictions": _of_caches(lambda stats: stats.evictions),
     "amm.pool.objects": _pool_objects,

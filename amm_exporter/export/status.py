@@ -21,8 +21,8 @@ _LONGEST = METRICS["amm.gc.pause.max"].prometheus
 _ADDED_UP = frozenset(
     METRICS[name].prometheus.removesuffix("_total")
     for name in (
-        "amm.gc.pause.duration", "amm.cache.requests", "amm.cache.entries", "amm.cache.size", "amm.cache.evictions",
-        "amm.pool.objects", "amm.pool.requests",
+        "amm.gc.pause.duration", "amm.cache.requests", "amm.cache.entries", "amm.cache.max_entries", "amm.cache.size",
+        "amm.cache.evictions", "amm.pool.objects", "amm.pool.requests",
     )
 )  # fmt: skip
 Series = list[tuple[dict[str, str], Value]]
@@ -187,6 +187,7 @@ def _cache(facts: Facts, name: str) -> dict[str, Any]:
         "misses": misses,
         "hit_ratio": hits / (hits + misses) if hits is not None and misses is not None and hits + misses else None,
         "entries": facts.one("amm.cache.entries", name=name),
+        "max_entries": facts.one("amm.cache.max_entries", name=name),
         "bytes": facts.one("amm.cache.size", name=name),
         "evictions": facts.one("amm.cache.evictions", name=name),
     }

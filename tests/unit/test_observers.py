@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 from amm_exporter.export.observers import OBSERVERS
 from amm_exporter.model import Tier
+from amm_exporter.probes.cache_stats import CacheStats
 
 
 def test_tier_changes_that_may_come_next_are_counted_from_zero() -> None:
@@ -34,3 +36,9 @@ def test_actions_are_counted_from_zero_when_the_first_one_may_come() -> None:
     assert actions_shown({}, none_yet) == []
     assert actions_shown({(Tier.NORMAL, Tier.MODERATE): 1}, none_yet) == [0, 0, 0]
     assert actions_shown({}, {("trim", "freed"): 1}) == [1, 0]
+
+
+def test_a_cache_without_a_bound_shows_none() -> None:
+    caches = {str(most): CacheStats(entries=1, max_entries=most) for most in (9, 0, None, math.inf)}  # type: ignore[arg-type] # as cachetools has it
+    shown = OBSERVERS["amm.cache.max_entries"](SimpleNamespace(caches=caches))  # type: ignore[arg-type] # no more is read
+    assert [value for value, _ in shown] == [9, 0]

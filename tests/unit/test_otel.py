@@ -56,6 +56,7 @@ amm_budget_usage_ratio gauge
 amm_cache_entries gauge
 amm_cache_evictions_total counter
 amm_cache_hit_ratio gauge
+amm_cache_max_entries gauge
 amm_cache_requests_total counter
 amm_cache_size_bytes gauge
 amm_cgroup_events_total counter

@@ -45,6 +45,7 @@ FAMILIES = [
     family("amm.gc.pause.duration", ({"generation": "2"}, Buckets((0.1, 1.0), (5, 1, 0), 1.25))),
     family("amm.gc.pause.max", ({"generation": "2"}, 0.8)),
     family("amm.cache.entries", ({"name": "prices"}, 12)),
+    family("amm.cache.max_entries", ({"name": "prices"}, 500)),
     family(
         "amm.cache.requests", ({"name": "prices", "result": "hit"}, 1000), ({"name": "prices", "result": "miss"}, 50)
     ),
@@ -114,7 +115,8 @@ def test_the_json_says_what_the_metrics_say():
 def test_every_number_is_readable_without_javascript():
     text = text_of(numbers(document()))
     memory = ["shop", "high", "300 MiB", "400 MiB", "from policy", "100 MiB", "75%", "moderate 60%"]
-    rest = ["leak", "7 MiB/h", "3.5 MiB/h to 14.1 MiB/h", "prices", "95.2%", "1,000", "batch_size", "800ms", "pressure"]
+    growth = ["leak", "7 MiB/h", "3.5 MiB/h to 14.1 MiB/h"]
+    rest = [*growth, "prices", "95.2%", "1,000", "12 of 500", "batch_size", "800ms", "pressure"]
     assert [said for said in memory + rest if said not in text] == []
 
 

@@ -18,7 +18,7 @@ from amm_exporter.kit.pool import Pool
 
 MAX_SERIES = 120
 WATCHED = 3 * MAX_SHOWN
-SERIES_OF_A_NAME = 6
+SERIES_OF_A_NAME = 7
 REQUESTS = "amm_cache_requests_total"
 
 
