@@ -1,4 +1,4 @@
-"""Breaches as workflow commands, which GitHub Actions shows beside the line of the test. Pure."""
+"""Breaches and leaks as workflow commands, which GitHub Actions shows beside the line of the test. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from pytest_amm.records import Record
 
 
 def annotation(record: Record, *, folder: str = "") -> str | None:
-    """`::error file=...,line=...,title=...::message`, or None for a test within its budget.
+    """`::error file=...,line=...,title=...::message`, or None for a test within its budget that does not leak.
 
     `folder`: where the rootdir lies in the repository. A test that passed (`--amm-on-breach=warn`) gets a warning.
     """
-    if record.breach is None:
+    if record.breach is not None:
+        title, words = "Memory budget", headline(record.breach)
+    elif record.leak == "leak":
+        title, words = "Memory leak", "each call leaves memory behind; its failure says how much and where"
+    else:
         return None
     path, line = record.location
     level = "warning" if record.outcome == "passed" else "error"
-    place = f"file={_property(os.path.join(folder, path))},line={line},title=Memory budget"
-    return f"::{level} {place}::{_data(f'{record.nodeid}: {headline(record.breach)}')}"
+    place = f"file={_property(os.path.join(folder, path))},line={line},title={title}"
+    return f"::{level} {place}::{_data(f'{record.nodeid}: {words}')}"
 
 
 def folder_in(workspace: str | None, rootdir: str) -> str:

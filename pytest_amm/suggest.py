@@ -33,8 +33,14 @@ def suggestions(
 
 
 def as_markers(session_mib: int, common_mib: int, special: Mapping[str, int]) -> list[str]:
+    """One for each function: of its parameters the one that needs most."""
+    heaviest: dict[str, tuple[int, str]] = {}
+    for nodeid, mib in special.items():
+        function = nodeid.partition("[")[0]
+        heaviest[function] = max(heaviest.get(function, (0, "")), (mib, nodeid))
+    sizes = {nodeid: mib for mib, nodeid in heaviest.values()}
     lines = [f"pytest --amm-budget={session_mib}MB --amm-test-budget={common_mib}MB", ""]
-    lines += [f'@pytest.mark.amm_budget("{mib}MB")  # {nodeid}' for nodeid, mib in _by_size(special)]
+    lines += [f'@pytest.mark.amm_budget("{mib}MB")  # {name}' for name, mib in _by_size(sizes)]
     return lines
 
 

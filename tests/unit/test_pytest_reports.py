@@ -92,6 +92,14 @@ def test_suggested_markers_leave_headroom(tmp_path: Path) -> None:
     )
 
 
+def test_a_function_with_parameters_gets_one_marker() -> None:
+    special = {"t.py::f[1]": 20, "t.py::f[2]": 30, "t.py::g": 25}
+    assert suggest.as_markers(100, 16, special)[2:] == [
+        '@pytest.mark.amm_budget("30MB")  # t.py::f[2]',
+        '@pytest.mark.amm_budget("25MB")  # t.py::g',
+    ]
+
+
 def test_suggested_ini_is_by_file_and_reads_back(tmp_path: Path) -> None:
     text = suggested(tmp_path, "--ini", "--headroom=50%", "--least=1MB")
     assert text == ("[pytest]\namm_budget = 135MB\namm_test_budget = 3MB\namm_budget_for =\n    b.py = 120MB\n")
@@ -102,6 +110,13 @@ def test_an_annotation_names_file_and_line_and_escapes() -> None:
         "::error file=t.py,line=7,title=Memory budget::t.py::x[50%25,%0A]: grew 3 MiB in call, 2 MiB over 1 MiB"
     )
     assert annotation(record("t.py::x", 3)) is None
+
+
+def test_a_leak_is_an_annotation_too() -> None:
+    text = annotation(record("t.py::x", 3, leak="leak"))
+    assert text is not None
+    assert text.startswith("::error file=t.py,line=7,title=Memory leak::t.py::x: each call leaves memory behind")
+    assert annotation(record("t.py::x", 3, leak="clean")) is None
 
 
 def test_a_breach_that_only_warns_is_a_warning_there_too() -> None:
