@@ -2,7 +2,7 @@
 
 Special methods are looked up on the class, so the cache is given a class of its own: a subclass made for it, taken away
 again at the end. From Python 3.11 on an object that changed its class has lost the quick ways to what it holds; what
-that costs a store, `cache_methods` makes up for. `python -m benchmarks.counting` shows what is left. An unwatched cache
+that costs a store, `cache_stores` makes up for. `python -m benchmarks.counting` shows what is left. An unwatched cache
 costs nothing.
 """
 
@@ -12,11 +12,9 @@ import copyreg
 import sys
 from typing import Any
 
-from amm_exporter.probes import cache_methods
-from amm_exporter.probes.cache_methods import Counts
+from amm_exporter.probes import cache_methods, cache_stores
+from amm_exporter.probes.cache_counts import Counts, library_class
 from amm_exporter.probes.cache_stats import CacheStats
-
-_ABSENT = object()
 
 
 def is_cachetools(obj: object) -> bool:
@@ -68,34 +66,13 @@ def counting_class(cache: Any) -> type:
     """A subclass that counts. A miss is what reaches `__missing__`, an eviction what `popitem` takes out."""
     original: Any = type(cache)
     counts = Counts(original)
-    get_item, missing, pop_item, plain_get = original.__getitem__, original.__missing__, original.popitem, original.get
-    asks = cache_methods.asks(original)
+    kind: Any = library_class(original)
 
-    class Counting(original):  # type: ignore[misc]  # the class of whatever cache is watched
+    class Beneath(kind):  # type: ignore[misc]  # a class of cachetools; `super()` of somebody's own class leads here
+        pass
+
+    class Counting(*((Beneath,) if original is kind else (original, Beneath))):  # type: ignore[misc]  # of either
         _amm_counts = counts
-
-        def __getitem__(self, key: Any) -> Any:
-            counts.asked += 1
-            return get_item(self, key)
-
-        def __missing__(self, key: Any) -> Any:
-            counts.misses += 1
-            return missing(self, key)
-
-        def get(self, key: Any, default: Any = None) -> Any:
-            value = plain_get(self, key, _ABSENT)
-            if value is not _ABSENT:
-                return value
-            counts.asked += not counts.direct
-            counts.misses += 1
-            return default
-
-        def popitem(self) -> Any:
-            pair = pop_item(self)
-            counts.evictions += 1
-            if asks:
-                counts.asked -= 1
-            return pair
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             """Copies and pickles are of the original class, and need no AMM to be loaded."""
@@ -104,8 +81,9 @@ def counting_class(cache: Any) -> type:
 
     if hasattr(original, "__copy__"):
         Counting.__copy__ = _copy_as(original)  # as in cachetools 7
-    cache_methods.take_short_cuts(Counting, original, counts)
-    cache_methods.shorten_stores(Counting, cache, counts)
+    cache_methods.count_look_ups(Counting, Beneath, counts)
+    cache_methods.count_popitem(Counting, counts)
+    cache_stores.shorten_stores(Counting, Beneath, cache, counts)
     Counting.__name__, Counting.__qualname__ = original.__name__, original.__qualname__
     Counting.__module__ = original.__module__
     return Counting

@@ -153,27 +153,83 @@ STEPS: dict[str, Any] = {
 }
 
 
+def with_own_methods(kind: Any) -> Any:
+    """The class with methods of its own, which tell that they were called and go on to those of cachetools."""
+
+    class Own(kind):  # type: ignore[misc]  # any of them
+        @property
+        def told(self) -> list[str]:
+            told: list[str] = vars(self).setdefault("_told", [])
+            return told
+
+        def __getitem__(self, key: Any) -> Any:
+            self.told.append(f"getitem {key}")
+            return super().__getitem__(key)
+
+        def __missing__(self, key: Any) -> Any:
+            self.told.append(f"missing {key}")
+            return super().__missing__(key)
+
+        def __contains__(self, key: Any) -> bool:
+            self.told.append(f"contains {key}")
+            return bool(super().__contains__(key))
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            self.told.append(f"setitem {key}")
+            super().__setitem__(key, value)
+
+        def __delitem__(self, key: Any) -> None:
+            self.told.append(f"delitem {key}")
+            super().__delitem__(key)
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            self.told.append(f"get {key}")
+            return super().get(key, default)
+
+        def pop(self, key: Any, *default: Any) -> Any:
+            self.told.append(f"pop {key}")
+            return super().pop(key, *default)
+
+        def popitem(self) -> Any:
+            self.told.append("popitem")
+            return super().popitem()
+
+    return Own
+
+
+def of_its_own(cache: Any) -> Any:
+    cache.__class__ = with_own_methods(type(cache))
+    return cache
+
+
+@pytest.mark.parametrize("own", [lambda cache: cache, of_its_own], ids=["cachetools", "own"])
 @pytest.mark.parametrize("size", [None, lambda value: value], ids=["count", "size"])
 @pytest.mark.parametrize("name", CACHES)
-def test_a_watched_cache_does_what_an_unwatched_one_does(registry: CacheRegistry, name: str, size: Any) -> None:
+def test_a_watched_cache_does_what_an_unwatched_one_does(
+    registry: CacheRegistry, name: str, size: Any, own: Any
+) -> None:
     """Whatever is asked of both, in whatever order; entries expire meanwhile, and some are too large."""
     now, steps = [0.0], random.Random(7)
-    plain, watched = (make_timed(size, now, 3)[name] for _ in range(2))
+    plain, watched = (own(make_timed(size, now, 3)[name]) for _ in range(2))
     registry.watch("c", watched)
     for _ in range(3_000):
         now[0] += steps.choice([0, 0, 1])
-        step, key, value = steps.choice(list(STEPS)), steps.randrange(12), steps.randrange(8)
+        step, key, value = steps.choice(list(STEPS)), steps.randrange(12), steps.randrange(-1, 8)
         assert attempt(STEPS[step], watched, key, value) == attempt(STEPS[step], plain, key, value), step
         assert (list(watched), watched.currsize) == (list(plain), plain.currsize), step
+    assert vars(watched).get("_told") == vars(plain).get("_told")
     registry.unwatch("c")
     assert vars(watched).keys() == vars(plain).keys()
 
 
+@pytest.mark.parametrize("own", [lambda cache: cache, of_its_own], ids=["cachetools", "own"])
 @pytest.mark.parametrize("size", [None, lambda value: value], ids=["count", "size"])
 @pytest.mark.parametrize("name", CACHES)
-def test_every_look_and_every_entry_pushed_out_is_counted_once(registry: CacheRegistry, name: str, size: Any) -> None:
+def test_every_look_and_every_entry_pushed_out_is_counted_once(
+    registry: CacheRegistry, name: str, size: Any, own: Any
+) -> None:
     now, steps = [0.0], random.Random(11)
-    cache = make_timed(size, now, 3)[name]
+    cache = own(make_timed(size, now, 3)[name])
     registry.watch("c", cache)
     hits = misses = left = 0
     for _ in range(2_000):
@@ -191,45 +247,70 @@ def test_every_look_and_every_entry_pushed_out_is_counted_once(registry: CacheRe
     assert left > 100
 
 
-class Tracing(cachetools.LRUCache):  # type: ignore[type-arg]
-    """Does all that a class may do in its own way, and through it what cachetools does."""
-
-    def __init__(self, maxsize: int) -> None:
-        self.seen: list[str] = []
-        super().__init__(maxsize)
+class Explicit(cachetools.LRUCache):  # type: ignore[type-arg]
+    """Names the class it is made from, as before there was `super()`."""
 
     def __getitem__(self, key: Any) -> Any:
-        self.seen.append("getitem")
-        return super().__getitem__(key)
+        return cachetools.LRUCache.__getitem__(self, key)
 
-    def __missing__(self, key: Any) -> Any:
-        self.seen.append("missing")
-        raise KeyError(key)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        cachetools.LRUCache.__setitem__(self, key, value)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        self.seen.append("get")
-        return super().get(key, default)
-
-    def popitem(self) -> Any:
-        self.seen.append("popitem")
-        return super().popitem()
+        return cachetools.LRUCache.get(self, key, default)
 
 
-def use(cache: Any) -> None:
+class Catching(cachetools.LRUCache):  # type: ignore[type-arg]
+    def get(self, key: Any, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
+class Glancing(cachetools.LRUCache):  # type: ignore[type-arg]
+    def get(self, key: Any, default: Any = None, *, touch: bool = True) -> Any:
+        return self[key] if touch and key in self else default
+
+
+class Slotted(cachetools.LRUCache):  # type: ignore[type-arg]
+    __slots__ = ("seen",)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.seen = key
+        super().__setitem__(key, value)
+
+
+class Loud:
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key)  # type: ignore[misc]  # a mixin
+
+
+class Mixed(Loud, cachetools.LRUCache):  # type: ignore[type-arg]
+    pass
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [with_own_methods(cachetools.LRUCache), Explicit, Catching, Glancing, Slotted, Mixed],
+    ids=lambda k: k.__name__,
+)
+@pytest.mark.parametrize("size", [None, len], ids=["count", "size"])
+def test_a_class_with_methods_of_its_own_keeps_them_and_is_counted(
+    registry: CacheRegistry, kind: Any, size: Any
+) -> None:
+    cache = kind(2, getsizeof=size)
+    registry.watch("c", cache)
     for key in range(3):
-        cache[key] = key
-    assert (cache[2], cache.get(1), cache.get(7), cache.get(8, "x")) == (2, 1, None, "x")
+        cache[key] = str(key)
+    assert (cache[2], cache.get(1), cache.get(7), cache.get(8, "x")) == ("2", "1", None, "x")
     with pytest.raises(KeyError, match="0"):
         cache[0]
-
-
-def test_a_class_with_methods_of_its_own_keeps_them_and_is_counted(registry: CacheRegistry) -> None:
-    cache, unwatched = Tracing(2), Tracing(2)
-    registry.watch("c", cache)
-    use(cache)
-    use(unwatched)
-    assert cache.seen == unwatched.seen
-    assert registry.read() == {"c": CacheStats(hits=2, misses=3, entries=2, max_entries=2, evictions=1)}
+    stats = cache_stats(registry, "c")
+    assert (stats.hits, stats.misses, stats.entries, stats.evictions) == (2, 3, 2, 1)
+    assert type(copy.copy(cache)) is kind
+    registry.unwatch("c")
+    assert type(cache) is kind
 
 
 @pytest.mark.parametrize("base", [cachetools.Cache, cachetools.LRUCache, cachetools.TTLCache])
