@@ -20,7 +20,9 @@ def suggestions(
 ) -> tuple[int, int, dict[str, int]]:
     """The session budget, the budget of every test, and those of the tests that need more than that, in MiB."""
     tests = [test for report in reports for test in report["tests"]]
-    peak_bytes = max((test["peak_bytes"] for test in tests), default=0)
+    peak_bytes = max(
+        [test["peak_bytes"] for test in tests] + [_tree_peak_bytes(report) for report in reports], default=0
+    )
     needs: dict[str, int] = {}
     for test in tests:
         if test["outcome"] in ("passed", "skipped"):
@@ -70,9 +72,15 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout) -> in
         )
     except (AMMError, ReportError) as error:
         parser.error(str(error))
-    for line in (as_ini if values.ini else as_markers)(*found):
-        out.write(line + "\n")
+    out.write("\n".join([*(as_ini if values.ini else as_markers)(*found), ""]))  # at once: `| head -1` closes the pipe
     return 0
+
+
+def _tree_peak_bytes(report: Mapping[str, Any]) -> int:
+    """What all processes had together: the workers of xdist share the session budget. 0 where nobody saw it."""
+    summary = report.get("summary")
+    peak_bytes = summary.get("tree_peak_bytes") if isinstance(summary, Mapping) else None
+    return peak_bytes if isinstance(peak_bytes, int) else 0
 
 
 def _more(size_bytes: int, headroom_ratio: float) -> int:

@@ -92,6 +92,12 @@ def test_suggested_markers_leave_headroom(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("summary", "session_mib"), [({"tree_peak_bytes": 200 * MB}, 250), ({}, 50), (None, 50)])
+def test_the_session_budget_has_room_for_all_workers(summary: object, session_mib: int) -> None:
+    report = {"tests": [to_data(record("t.py::t", 30))], "summary": summary}
+    assert suggest.suggestions([report], headroom_ratio=0.25, least_bytes=MB)[0] == session_mib
+
+
 def test_a_function_with_parameters_gets_one_marker() -> None:
     special = {"t.py::f[1]": 20, "t.py::f[2]": 30, "t.py::g": 25}
     assert suggest.as_markers(100, 16, special)[2:] == [
