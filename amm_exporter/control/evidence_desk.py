@@ -13,6 +13,7 @@ from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.evidence_request import RequestBox
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.private_directory import make_private, private_bases
+from amm_exporter.control.sampling import STAND_SECONDS
 from amm_exporter.control.watched import CACHES
 from amm_exporter.model import Sample, Tier
 from amm_exporter.policy import Policy
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amm.control")
 
-LISTEN_SECONDS = 2.0
+LISTEN_SECONDS = STAND_SECONDS
 """How often it wants to hear of a sample: whoever asks for evidence waits that long."""
 CENSUS_EVERY_SECONDS = 60.0
 CENSUS_SECONDS = 0.05

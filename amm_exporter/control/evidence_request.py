@@ -1,7 +1,7 @@
 """Evidence on request: `amm evidence --pid` leaves a request file, the process with that pid answers beside it.
 
-The files lie in a directory that only the user can enter. The process looks for a request every two seconds (a stat,
-2 us); it answers in a thread of its own, since tracing takes seconds and the sampling must go on.
+The files lie in a directory that only the user can enter. The process looks for a request every three seconds (2 us);
+it answers in a thread of its own, since tracing takes seconds and the sampling must go on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NoAnswerError(AMMError):
 
 
 class RequestBox:
-    """The process's side. `look()` is called every two seconds; `answer` does the work, in a thread."""
+    """The process's side. `look()` is called every three seconds; `answer` does the work, in a thread."""
 
     def __init__(self, answer: Answer, *, environ: Mapping[str, str] = os.environ) -> None:
         self._answer = answer
@@ -51,7 +51,7 @@ class RequestBox:
         if self._pid != os.getpid():  # a forked child: the lock may have been held, by a thread that is not here
             self._begin()
         for request in self._requests:
-            if os.path.exists(request) and self._busy.acquire(blocking=False):
+            if os.access(request, os.F_OK) and self._busy.acquire(blocking=False):
                 self._begin_to_serve(Path(request))
                 return
 

@@ -17,7 +17,7 @@ from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.control.listeners import Listener, Listeners, TierListener
 from amm_exporter.control.pause import Pause
 from amm_exporter.control.plugins import load_plugins
-from amm_exporter.control.sampling import STAND_SECONDS, Sampler
+from amm_exporter.control.sampling import Sampler
 from amm_exporter.control.tier_keeper import TierKeeper
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Sample, Tier, TierChange
@@ -44,8 +44,8 @@ class Governor:
                 ...
 
     `start` begins a daemon thread that samples at the policy's interval, faster as the headroom shrinks; `stop` ends it
-    and closes every file. While there is ample room, all looks but one in two seconds are glances: a sample is taken as
-    soon as one shows that use has moved, and a listener to every sample gets every one.
+    and closes every file. While there is ample room, all looks but one in three seconds are glances: a sample is taken
+    as soon as one shows that use has moved, and a listener to every sample gets every one.
     A forked child is another process: the governor starts anew there, counters at zero.
 
     Args:
@@ -66,7 +66,6 @@ class Governor:
         self.policy = load_policy(policy)
         self.gc = GcProbe() if pid is None else None
         self._sampler = sampler or Sampler(self.policy, pid)
-        self._may_glance = self.policy.interval_seconds < STAND_SECONDS
         self._find_plugins = plugins
         self._clock = clock
         self._listeners = Listeners()
@@ -77,7 +76,8 @@ class Governor:
         """State of a fresh start, here and in a forked child."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._rests_until = float("-inf")
+        self._stands_until = self._rests_until = float("-inf")
+        self._slack_bytes = 0
         self._keeper = TierKeeper(self.policy, self._clock())
         self._latest: Sample | None = None
         self._complained = False
@@ -115,7 +115,7 @@ class Governor:
             sample = self._latest = self._sampler.take()
             change = self._keeper.decide(sample)
             self.leaks.add(sample)
-            self._rests_until = float("-inf")
+            self._stand(sample)
         self._publish(sample, change)
         return sample
 
@@ -126,7 +126,7 @@ class Governor:
         """
         undo = self._listeners.on_sample(listener, every_seconds)
         with self._lock:  # after a glance that may be under way: it has not heard of this listener
-            self._rests_until = float("-inf")
+            self._stands_until = self._rests_until = float("-inf")
         return undo
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
@@ -228,11 +228,12 @@ class Governor:
             if now < self._rests_until and self._sampler.is_still():
                 due = now + self.policy.interval_seconds
             else:
-                due = self._tick() + self._clock()
+                due = self._tick(now) + self._clock()
 
-    def _tick(self) -> float:
+    def _tick(self, now: float) -> float:
+        """A glance where that is enough, else a whole look; and how long to wait for the next."""
         try:
-            if self._may_glance and self._glance(self._clock()):
+            if self._glance(now):
                 return self.policy.interval_seconds
             sample = self.sample()
         except Exception:  # the loop outlives whatever a sample may meet
@@ -245,17 +246,21 @@ class Governor:
         return self._keeper.pause_seconds
 
     def _glance(self, now: float) -> bool:
-        """Whether a glance is enough: the last sample stands, and nobody wants to hear of every one."""
+        """Whether a glance is enough: the last sample stands, and nothing has moved much since."""
         with self._lock:
-            slack_bytes = self._keeper.slack_bytes
-            if not slack_bytes or self._listeners.shortest_seconds < STAND_SECONDS:
+            found = self._sampler.glance(self._slack_bytes) if now < self._stands_until else None
+            if found is None:
                 return False
-            resident_bytes = self._sampler.glance(now, slack_bytes)
-            if resident_bytes is None:
-                return False
-            self.leaks.glance(now, resident_bytes)
-            self._rests_until = min(self._sampler.stands_until, self.leaks.rss_due_seconds)
+            self.leaks.glance(now, found)
+            self._rests_until = min(self._stands_until, self.leaks.due_seconds)
             return True
+
+    def _stand(self, sample: Sample) -> None:
+        """Until when glances will do: not at all where memory is tight, and no longer than a listener wants to wait."""
+        self._slack_bytes = self._keeper.slack_bytes
+        until = min(self._sampler.stands_until, sample.t_seconds + self._listeners.shortest_seconds)
+        self._stands_until = until if self._slack_bytes else float("-inf")
+        self._rests_until = float("-inf")
 
     def _publish(self, sample: Sample, change: TierChange | None) -> None:
         if change is not None:

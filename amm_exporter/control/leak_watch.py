@@ -22,7 +22,7 @@ have at rest."""
 
 
 class LeakWatch:
-    """Feed it every sample; it takes one value of each series each `interval` and keeps the verdicts.
+    """Feed it every sample and glance; it takes one value of each series each `interval` and keeps the verdicts.
 
     Series: `rss`, the resident set of the process; `tree`, where it has children; `cgroup`, the working set, where the
     cgroup has a limit; and what else is fed to it (`heap` and `floor`, by `holders`).
@@ -32,8 +32,9 @@ class LeakWatch:
         self._settings = leak_settings(policy)
         self._shows_all = policy.leak.series == "all"
         self._interval_seconds = max(SHORTEST_SECONDS, policy.interval_seconds)
-        self._due_seconds: dict[str, float] = {}
-        self._glanced: list[tuple[float, int]] = []
+        self.due_seconds = float("-inf")
+        """When the next values are wanted."""
+        self._glanced: list[tuple[float, Mapping[str, int]]] = []
         self._detectors: dict[str, LeakDetector] = {}
         self._limit_bytes: int | None = None
         self._leaking: frozenset[str] = frozenset()
@@ -52,20 +53,15 @@ class LeakWatch:
         self._feed_glanced()
         worst = sample.worst
         self._limit_bytes = worst.limit_bytes if worst else None
-        for series, value in series_of(sample).items():
-            if self._is_due(series, sample.t_seconds):
+        if self._is_due(sample.t_seconds):
+            for series, value in series_of(sample).items():
                 self.feed(series, sample.t_seconds, value)
 
-    def glance(self, t_seconds: float, resident_bytes: int) -> None:
-        """Between two samples: the resident set of the process. It is judged with the next sample: two at once cost
+    def glance(self, t_seconds: float, found: Mapping[str, int]) -> None:
+        """Between two samples: what a glance sees of their series. It is judged with the next sample: two at once cost
         little more than one, in caches that are cold."""
-        if self._is_due("rss", t_seconds):
-            self._glanced.append((t_seconds, resident_bytes))
-
-    @property
-    def rss_due_seconds(self) -> float:
-        """When the next value of the resident set is wanted."""
-        return self._due_seconds.get("rss", float("-inf"))
+        if self._is_due(t_seconds):
+            self._glanced.append((t_seconds, found))
 
     def feed(self, series: str, t_seconds: float, value_bytes: int) -> None:
         """One value of one series, at whatever pace is right for it."""
@@ -90,13 +86,15 @@ class LeakWatch:
 
     def _feed_glanced(self) -> None:
         glanced, self._glanced = self._glanced, []
-        for t_seconds, value_bytes in glanced:
-            self.feed("rss", t_seconds, value_bytes)
+        for t_seconds, found in glanced:
+            for series, value in found.items():
+                if series in self._detectors:
+                    self.feed(series, t_seconds, value)
 
-    def _is_due(self, series: str, t_seconds: float) -> bool:
-        if t_seconds < self._due_seconds.get(series, float("-inf")):
+    def _is_due(self, t_seconds: float) -> bool:
+        if t_seconds < self.due_seconds:
             return False
-        self._due_seconds[series] = t_seconds + 0.9 * self._interval_seconds
+        self.due_seconds = t_seconds + 0.9 * self._interval_seconds
         return True
 
     def _turn(self, series: str, verdict: Verdict) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,15 +19,15 @@ log = logging.getLogger("amm.control")
 
 CHILDREN_SECONDS = 1.0
 """How often new children are looked for."""
-STAND_SECONDS = 2.0
-"""How long a sample may stand."""
+STAND_SECONDS = 3.0
+"""How long a sample may stand while memory is calm: a whole look costs as much as ten glances."""
 PRESSURE_SECONDS = 4.0
 """The kernel averages it that often."""
 LIMIT_SECONDS = 10.0
 """How soon a limit that was changed is followed. Reading them all costs as much as the rest of two samples."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
-ROOMY_HOST_SECONDS = 4.0
+ROOMY_HOST_SECONDS = STAND_SECONDS
 """The machine, while more is: it does not move as fast as one process can, and costs more to read."""
 _T = TypeVar("_T")
 
@@ -54,7 +54,7 @@ class Sampler:
         self._clock = clock
         self._wall_clock = wall_clock
         self._process = ProcessProbe(pid, proc=proc)
-        self._tree = TreeProbe(pid, proc=proc, look_seconds=CHILDREN_SECONDS)
+        self._tree = TreeProbe(pid, proc=proc, look_seconds=CHILDREN_SECONDS, root=self._process)
         self._limit = LimitProbe(
             pid=pid,
             configured_bytes=policy.limit_bytes,
@@ -67,8 +67,8 @@ class Sampler:
         self._failed: frozenset[str] = frozenset()
         self._host: HostMemory | None = None
         self._host_due = float("-inf")
-        self._resident_bytes = 0
-        self._held: list[tuple[Callable[[], int], int]] = []
+        self._held: dict[str, Callable[[], int]] = {}
+        self._before: Mapping[str, int] = {}
         self.stands_until = float("-inf")
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
@@ -100,41 +100,39 @@ class Sampler:
         self._hold(sample)
         return sample
 
-    def glance(self, now: float, slack_bytes: int) -> int | None:
-        """The resident set of the process while the last sample stands: it is young, and neither that nor what is held
-        against a limit has moved by so much.
+    def glance(self, slack_bytes: int) -> Mapping[str, int] | None:
+        """The resident set of the process and what else is held against a limit, by the names of their series, while
+        none of them has moved by so much since the last sample.
 
         Costs a tenth of a sample. None also where something cannot be read: `take` finds out what.
         """
-        if now >= self.stands_until:
-            return None
         try:
-            resident_bytes = self._process.rss_bytes()
-            if abs(resident_bytes - self._resident_bytes) >= slack_bytes:
-                return None
-            for use, before in self._held:
-                if abs(use() - before) >= slack_bytes:
-                    return None
+            found = {"rss": self._process.rss_bytes()}
+            for series, use in self._held.items():
+                found[series] = use()
         except ProbeError:
             return None
-        return resident_bytes
+        before = self._before
+        if found != before and any(abs(size - before[series]) >= slack_bytes for series, size in found.items()):
+            return None
+        return found
 
     def is_still(self) -> bool:
         """Whether no page came or went since the last glance or question, where a glance compares nothing else."""
         return not self._held and self._process.is_still()
 
     def _hold(self, sample: Sample) -> None:
-        """What the next glances compare with."""
+        """What the next glances read and compare with."""
         if sample.process is None:
             self.stands_until = float("-inf")
             return
         self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
-        self._resident_bytes = sample.process.rss_bytes
-        self._held = []
+        self._held, before = {}, {"rss": sample.process.rss_bytes}
         if sample.cgroup is not None and any(each.scope == "cgroup" for each in sample.readings):
-            self._held.append((self._limit.cgroup_usage_bytes, sample.cgroup.usage_bytes))
+            self._held["cgroup"], before["cgroup"] = self._limit.working_set_bytes, sample.cgroup.working_set_bytes
         if sample.tree is not None and len(sample.tree.processes) > 1:
-            self._held.append((self._tree.rss_bytes, sample.tree.rss_bytes))
+            self._held["tree"], before["tree"] = self._tree.rss_bytes, sample.tree.rss_bytes
+        self._before = before
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""

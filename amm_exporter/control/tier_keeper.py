@@ -24,7 +24,6 @@ class TierKeeper:
         self.worst: Reading | None = None
         self.enter_ratios: tuple[float, ...] = ()
         self._readings: tuple[Reading, ...] = ()
-        self._slack_bytes: int | None = 0
         self._t_seconds = t_seconds
         self._enter_limit = 0
         self._rate = 0.0
@@ -34,7 +33,7 @@ class TierKeeper:
     def decide(self, sample: Sample) -> TierChange | None:
         """The change that this sample makes, None where the tier stays."""
         worst, previous = sample.worst, self.worst
-        self._readings, self._slack_bytes = sample.readings, None
+        self._readings = sample.readings
         elapsed, self._t_seconds = sample.t_seconds - self._t_seconds, sample.t_seconds
         self.worst = worst
         if worst is None:
@@ -58,10 +57,8 @@ class TierKeeper:
     @property
     def slack_bytes(self) -> int:
         """By how much a reading may move from the last sample on while neither the tier nor the pause changes."""
-        if self._slack_bytes is None:
-            calm = self.track.tier is Tier.NORMAL and self.pause_seconds >= self._policy.interval_seconds
-            self._slack_bytes = slack_bytes(self._readings, self.enter_ratios[0]) if calm and self.enter_ratios else 0
-        return self._slack_bytes
+        calm = self.track.tier is Tier.NORMAL and self.pause_seconds >= self._policy.interval_seconds
+        return slack_bytes(self._readings, self.enter_ratios[0]) if calm and self.enter_ratios else 0
 
     @property
     def exhaustion_seconds(self) -> float | None:

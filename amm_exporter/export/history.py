@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from amm_exporter.model import Sample, Tier
 
 CAPACITY = 720
-"""Points kept: one for each pixel or two of a chart. 24 minutes at one in two seconds, then ever fewer."""
+"""Points kept: one for each pixel or two of a chart. 36 minutes at one in three seconds, then ever fewer."""
 MAX_EVENTS = 50
 _COLUMNS = ("t", "rss", "ratio", "limit", "tier")
 

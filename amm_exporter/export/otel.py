@@ -15,6 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from amm_exporter import __version__
 from amm_exporter.control.evidence_desk import EvidenceDesk
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.sampling import STAND_SECONDS
 from amm_exporter.export.history import History
 from amm_exporter.export.names import COUNTER, HISTOGRAM, METRICS, PAUSE_BUCKETS_SECONDS, UPDOWN, Metric
 from amm_exporter.export.observers import OBSERVERS, Observer
@@ -23,7 +24,7 @@ from amm_exporter.model import Sample, Tier
 from amm_exporter.probes.gc_events import GcPause
 
 SCOPE_NAME = "amm_exporter"
-TAKE_SECONDS = 2.0
+TAKE_SECONDS = STAND_SECONDS
 """How often pauses are recorded and the history grows, however fast samples come; a scrape records what is there."""
 
 

@@ -62,9 +62,9 @@ class CgroupReader:
         if size is not None and size < UNLIMITED_FROM_BYTES:
             yield Limit(source="cgroup", size_bytes=size, where=f"{self._stat.path}: hierarchical_memory_limit")
 
-    def usage_bytes(self) -> int:
-        """Usage now, file cache included: one small read. Raises ProbeError."""
-        return parsed_usage(self._usage)
+    def working_set_bytes(self) -> int:
+        """Usage now, less the inactive file cache of the last `read`: one small file. Raises ProbeError."""
+        return max(0, parsed_usage(self._usage) - self._inactive_file)
 
     def read(self, limit_bytes: int | None = None) -> CgroupMemory:
         """Usage now, and the working set. Raises ProbeError.
@@ -73,7 +73,7 @@ class CgroupReader:
         1.5 us. So inactive_file is read again only when it is `refresh_seconds` old, when usage has moved by 1/16, or
         when usage is above half the limit: there, anonymous memory may push file cache out while usage stands still.
         """
-        usage = self.usage_bytes()
+        usage = parsed_usage(self._usage)
         if self._must_refresh(usage, limit_bytes):
             self._refresh(usage)
         last = self._last

@@ -20,7 +20,7 @@ from amm_exporter.probes.process import ProcessProbe
 from amm_exporter.probes.procfs import PROC
 
 GENERATIONS = 3
-QUEUE_LENGTH = 4096
+QUEUE_LENGTH = 6144
 """Pauses of a generation kept between two drains. Young collections may come by the thousand a second: the oldest make
 room, and push out no full collection, which takes as long as thousands of them."""
 

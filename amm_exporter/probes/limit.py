@@ -76,9 +76,9 @@ class LimitProbe:
         self.read()
         return self._bound.read(self._bound_bytes) if self._bound else None
 
-    def cgroup_usage_bytes(self) -> int:
-        """Usage alone, of the cgroup found by the last `read`; 0 without one. Raises ProbeError."""
-        return self._bound.usage_bytes() if self._bound else 0
+    def working_set_bytes(self) -> int:
+        """Of the cgroup found by the last `read`, with the file cache of then; 0 without one. Raises ProbeError."""
+        return self._bound.working_set_bytes() if self._bound else 0
 
     def host(self) -> HostMemory:
         """The machine's RAM and swap. Raises ProbeError."""

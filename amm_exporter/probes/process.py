@@ -132,8 +132,12 @@ class ProcessProbe:
         except ProbeError as error:
             self._checked_stat()  # raises with the better text when the process has ended
             raise error
-        if not was_open and self._start_ticks is not None:
-            self._checked_stat()  # opened by its path: it may be a successor's
+        if not was_open and self._start_ticks is not None:  # opened by its path: it may be a successor's
+            try:
+                self._checked_stat()
+            except ProbeError:
+                self._statm.close()  # or the next reading would believe it
+                raise
         return raw
 
     def _checked_stat(self) -> Stat:
@@ -157,14 +161,22 @@ class ProcessProbe:
 class TreeProbe:
     """A process and all its descendants, resident sets summed. A page shared after a fork counts once a process.
 
-    New children are looked for at most every `look_seconds`; those that are known are read each time.
+    New children are looked for at most every `look_seconds`; those that are known are read each time. `root` is a probe
+    of that process, where there is one already.
     """
 
-    def __init__(self, pid: int | None = None, *, proc: Path = PROC, look_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        pid: int | None = None,
+        *,
+        proc: Path = PROC,
+        look_seconds: float = 0.0,
+        root: ProcessProbe | None = None,
+    ) -> None:
         self._given_pid = pid
         self._proc = proc
         self._look_seconds = look_seconds
-        self._root = ProcessProbe(pid, proc=proc)
+        self._root = root or ProcessProbe(pid, proc=proc)
         self._owner = os.getpid()
         self._descendants = Descendants(self._root.pid, proc=proc, look_seconds=look_seconds)
         self._members: dict[int, ProcessProbe] = {}

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ class FakeSampler:
             limit=Limit(source="ram", size_bytes=self.limit_bytes),
         )
 
-    def glance(self, now: float, slack_bytes: int) -> int | None:
+    def glance(self, slack_bytes: int) -> dict[str, int] | None:
         return None
 
     def is_still(self) -> bool:
@@ -261,9 +262,9 @@ class Glanced(RealTime):
         super().__init__(start_mib, step_mib)
         self.glances = 0
 
-    def glance(self, now: float, slack_bytes: int) -> int | None:
+    def glance(self, slack_bytes: int) -> dict[str, int] | None:
         self.glances += 1
-        return 100 * MIB
+        return {"rss": 100 * MIB}
 
 
 def test_a_sample_that_stands_is_not_taken_again() -> None:
@@ -288,7 +289,7 @@ class Still(Glanced):
 def test_while_nothing_moves_one_glance_is_enough_until_the_leak_watch_wants_a_value() -> None:
     sampler = Still(100)
     with governor(sampler, interval="10ms") as watched:
-        assert waited(lambda: sampler.asked > 10)
+        assert waited(lambda: sampler.asked > 20)
         assert sampler.glances <= 2
         watched.subscribe(lambda *_: None)
         taken = sampler.taken
@@ -322,16 +323,28 @@ def test_who_listens_to_every_sample_gets_every_sample() -> None:
         assert waited(lambda: sampler.glances > 3)
 
 
+def test_a_sample_stands_no_longer_than_a_listener_wants_to_wait() -> None:
+    sampler = Glanced(100)
+    watched = governor(sampler, interval="10ms")
+    watched.subscribe(lambda *_: None, every_seconds=60.0)
+    watched.subscribe(lambda *_: None, every_seconds=0.05)
+    with watched:
+        assert waited(lambda: sampler.taken > 5)
+    gaps = [later - earlier for earlier, later in pairwise(sampler.times[2:])]  # start and its check of the policy
+    assert min(gaps) >= 0.05
+    assert sampler.glances > len(gaps)
+
+
 def test_who_begins_to_listen_during_a_glance_gets_every_sample_too() -> None:
     heard: list[Sample] = []
 
     class Slow(Still):
         began, goes_on = threading.Event(), threading.Event()
 
-        def glance(self, now: float, slack_bytes: int) -> int | None:
+        def glance(self, slack_bytes: int) -> dict[str, int] | None:
             self.began.set()
             self.goes_on.wait(5)
-            return super().glance(now, slack_bytes)
+            return super().glance(slack_bytes)
 
     sampler = Slow(100)
     with governor(sampler, interval="10ms") as watched:

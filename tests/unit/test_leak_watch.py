@@ -22,7 +22,7 @@ def slope_after(seconds: int, *, every_sample_seconds: int) -> tuple[float, int]
     for second in range(seconds):
         resident = 100 * MIB + 100 * KIB * second
         if second % every_sample_seconds:
-            watch.glance(float(second), resident)
+            watch.glance(float(second), {"rss": resident})
         else:
             watch.add(sample(float(second), resident))
     verdict = watch.verdicts()["rss"]
@@ -38,6 +38,14 @@ def test_glances_come_no_closer_than_the_interval() -> None:
     watch = LeakWatch(load_policy({"interval": "100ms"}, environ={}))
     watch.add(sample(0.0, MIB))
     for tenth in range(1, 101):
-        watch.glance(tenth / 10, MIB)
+        watch.glance(tenth / 10, {"rss": MIB})
     watch.add(sample(10.1, MIB))
     assert 10 <= watch.verdicts()["rss"].sample_count <= 13
+
+
+def test_a_series_of_its_own_begins_with_a_sample() -> None:
+    watch = LeakWatch(load_policy({}, environ={}))
+    watch.add(sample(0.0, MIB))
+    watch.glance(1.0, {"rss": MIB, "cgroup": MIB})
+    watch.add(sample(2.0, MIB))
+    assert {series: verdict.sample_count for series, verdict in watch.verdicts().items()} == {"rss": 3}

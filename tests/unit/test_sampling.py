@@ -165,13 +165,13 @@ SLACK = MIB
 
 def glancing(root: Path, policy: dict[str, object], file: str, text: str) -> bool:
     """Whether a sample still stands a moment after this file changed."""
-    clock = Hand()
-    taken = sampler(root, policy, cgroup=v2(maximum=GIB, current=100 * MIB), clock=clock)
+    taken = sampler(root, policy, cgroup=v2(maximum=GIB, current=100 * MIB))
     taken.take()
-    assert taken.glance(clock.now, SLACK) == 300 * PAGE_BYTES
+    glanced = taken.glance(SLACK)
+    assert glanced is not None
+    assert glanced["rss"] == 300 * PAGE_BYTES
     (root / file).write_text(text)
-    clock.now += 0.1
-    return taken.glance(clock.now, SLACK) is not None
+    return taken.glance(SLACK) is not None
 
 
 STATM = f"proc/{PID}/statm"
@@ -209,13 +209,12 @@ def test_a_process_is_still_until_a_page_comes(tmp_path: Path) -> None:
 
 
 def test_memory_that_is_again_what_it_was_before_the_last_glance_has_moved(tmp_path: Path) -> None:
-    clock = Hand()
-    taken = sampler(tmp_path, {"signal": "tree"}, clock=clock)
+    taken = sampler(tmp_path, {"signal": "tree"})
     before = (tmp_path / STATM).read_text()
     taken.is_still()
     (tmp_path / STATM).write_text("999999 200 100 1 0 500 0\n")
     taken.take()
-    assert taken.glance(clock.now, SLACK) == 200 * PAGE_BYTES
+    assert taken.glance(SLACK) == {"rss": 200 * PAGE_BYTES}
     assert taken.is_still()
     (tmp_path / STATM).write_text(before)
     assert not taken.is_still()
@@ -225,6 +224,15 @@ def test_a_process_with_a_cgroup_is_never_called_still(tmp_path: Path) -> None:
     taken = sampler(tmp_path, {"signal": "cgroup"}, cgroup=v2(maximum=GIB, current=100 * MIB))
     taken.take()
     assert not any(taken.is_still() for _ in range(3))
+
+
+def test_a_glance_sees_the_working_set_and_the_tree_where_they_are_held_against_a_limit(tmp_path: Path) -> None:
+    cgroup = v2(maximum=GIB, current=100 * MIB, inactive=30 * MIB)
+    taken = sampler(tmp_path, cgroup=cgroup)
+    make_tree(tmp_path / "proc", {"77": process(77, parent=PID)})
+    taken.take()
+    (tmp_path / USAGE).write_text(f"{100 * MIB + 5}\n")
+    assert taken.glance(SLACK) == {"rss": 300 * PAGE_BYTES, "tree": 600 * PAGE_BYTES, "cgroup": 70 * MIB + 5}
 
 
 def test_a_sample_does_not_stand_when_its_file_turns_bad(tmp_path: Path) -> None:
@@ -237,13 +245,9 @@ def test_a_sample_stands_no_longer_than_the_machine_is_looked_at(
 ) -> None:
     clock = Hand()
     taken = sampler(tmp_path, clock=clock)
-    assert taken.glance(clock.now, SLACK) is None
     (tmp_path / "proc" / "meminfo").write_text(MEMINFO.replace("8388608", available))
     taken.take()
-    clock.now += 0.9 * seconds
-    assert taken.glance(clock.now, SLACK) is not None
-    clock.now += 0.1 * seconds
-    assert taken.glance(clock.now, SLACK) is None
+    assert taken.stands_until == clock.now + seconds
 
 
 # -- what breaks
