@@ -67,6 +67,41 @@ def test_each_class_counts_for_itself(articles):
     assert (articles.amm_stats(), Others.amm_stats()) == (CacheStats(hits=0, misses=0), CacheStats(hits=0, misses=1))
 
 
+def test_a_class_with_a_get_of_its_own_counts_what_that_asks_for(articles):
+    class Own(articles):
+        def get(self, key, default=None, version=None):
+            return super().get(f"own_{key}", default, version)
+
+    class Mixin:
+        def get(self, key, *args, **kwargs):
+            return super().get(f"mixed_{key}", *args, **kwargs)
+
+    class Mixed(Mixin, articles):
+        pass
+
+    for kind, stored in ((articles, "a"), (Own, "own_a"), (Mixed, "mixed_a")):
+        cache = kind("articles", {})
+        cache.set(stored, 1)
+        assert [cache.get("a"), cache.get("b", version=2), cache.get("c", 7)] == [1, None, 7]
+    assert [kind.amm_stats() for kind in (articles, Own, Mixed)] == [CacheStats(hits=1, misses=2)] * 3
+
+
+def test_a_back_end_of_any_shape_is_counted():
+    class Backend:
+        def get(self, key, fallback=None, *, touch=False):
+            return {"a": 1}.get(key, fallback)
+
+    class Base(CountedGets):
+        """Of no back end yet."""
+
+    class Whole(Base, Backend):
+        pass
+
+    cache = Whole()
+    assert [cache.get("a", touch=True), cache.get("b"), cache.get("c", 7)] == [1, None, 7]
+    assert Whole.amm_stats() == CacheStats(hits=1, misses=2)
+
+
 def test_a_forked_child_counts_its_own_look_ups_of_ours_only(articles, registry):
     users = KitCache(max_entries=5)
     registry.watch("users", users)
