@@ -50,6 +50,9 @@ table.tHead.addEventListener("click", event => {
   const rows = [...body.rows].sort((a, b) => { const x = key(a), y = key(b); return x < y ? 1 : x > y ? -1 : 0; });
   body.append(...(up ? rows.reverse() : rows));
 });
+table.tHead.addEventListener("keydown", event => {
+  if (event.key === "Enter" || event.key === " ") { event.preventDefault(); event.target.click(); }
+});
 document.querySelector("input").addEventListener("input", event => {
   const words = event.target.value.toLowerCase().split(/\\s+/);
   for (const row of body.rows) row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
@@ -179,11 +182,11 @@ def _note(test: Mapping[str, Any]) -> str:
 
 def _table(tests: Sequence[Mapping[str, Any]]) -> str:
     most = max((test["growth_bytes"] for test in tests), default=0) or 1
-    heads = "".join(f"<th>{name}</th>" for name, _ in _COLUMNS)
+    heads = "".join(f'<th tabindex="0">{name}</th>' for name in [*(name for name, _ in _COLUMNS), "test"])
     rows = "".join(_row(test, most) for test in sorted(tests, key=lambda test: -test["growth_bytes"]))
     return (
         '<h2>Tests</h2><p><input type="search" placeholder="filter by words" aria-label="filter"></p>'
-        f"<table><thead><tr>{heads}<th>test</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
