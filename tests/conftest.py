@@ -1,4 +1,4 @@
-"""For all tests: signals as a program started from a terminal has them, and collections that look at a test's own.
+"""For all tests: signals as a program started from a terminal has them.
 
 A shell that starts the suite in the background leaves SIGINT and SIGQUIT ignored, nohup SIGHUP; programs under test
 would inherit that and could not be interrupted.
@@ -6,7 +6,6 @@ would inherit that and could not be interrupted.
 
 from __future__ import annotations
 
-import gc
 import signal
 
 
@@ -16,9 +15,3 @@ def pytest_configure() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-
-
-def pytest_collection_finish() -> None:
-    """A full collection costs 0.1 s while it visits all that the imports made, and the unit tests alone ask for 80."""
-    gc.collect()
-    gc.freeze()
