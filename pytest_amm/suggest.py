@@ -65,8 +65,11 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout) -> in
     parser.add_argument("--least", default="16MB", metavar="SIZE", help="no budget below this (default 16MB)")
     values = parser.parse_args(arguments)
     try:
+        reports = [load(path) for path in values.reports]
+        if not any(report["tests"] for report in reports):
+            raise ReportError("no test stands in what was given: nothing was seen to suggest from")
         found = suggestions(
-            [load(path) for path in values.reports],
+            reports,
             headroom_ratio=parse_ratio(values.headroom),
             least_bytes=parse_size(values.least),
         )

@@ -106,6 +106,14 @@ def test_a_function_with_parameters_gets_one_marker() -> None:
     ]
 
 
+def test_nothing_is_suggested_from_a_run_without_tests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.json"
+    path.write_text(json.dumps({"schema": SCHEMA, "tests": []}))
+    with pytest.raises(SystemExit):
+        suggest.main([str(path)], io.StringIO())
+    assert "error: no test stands in what was given" in capsys.readouterr().err
+
+
 def test_suggested_ini_is_by_file_and_reads_back(tmp_path: Path) -> None:
     text = suggested(tmp_path, "--ini", "--headroom=50%", "--least=1MB")
     assert text == ("[pytest]\namm_budget = 135MB\namm_test_budget = 3MB\namm_budget_for =\n    b.py = 120MB\n")
