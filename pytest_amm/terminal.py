@@ -31,8 +31,18 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
     yield from footer(records, budget_bytes=budget_bytes)
+    yield from warned(records)
     yield from slack(records)
     yield from leaks(records)
+
+
+def warned(records: Sequence[Record]) -> Iterator[str]:
+    """By how much tests went over that passed all the same (`--amm-on-breach=warn`): no failure says it."""
+    from pytest_amm.failure import headline
+
+    for record in records:
+        if record.breach is not None and record.outcome == "passed":
+            yield f"warning: {record.nodeid}: {headline(record.breach)}"
 
 
 def fails(record: Record) -> bool:
