@@ -102,7 +102,7 @@ OPTIONS = (
         name="amm_fail_growth",
         kind="ratio",
         metavar="RATIO",
-        help="with --amm-compare: fail the run when a test's peak grew by more than this and more than the noise",
+        help="with --amm-compare: fail the run when a test grew by more than this and more than the noise",
     ),
     Option(name="amm_leaks", kind="bool", help="run every test until it is decided whether it leaks"),
     Option(name="amm_top", kind="count", metavar="N", help="how many of the heaviest tests to show (default 10)"),
