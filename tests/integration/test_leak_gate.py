@@ -20,6 +20,7 @@ from amm_exporter.control.evidence import MOST_FILES, EvidenceRecorder, resident
 from amm_exporter.control.leak_gate import leak_per_call
 from amm_exporter.probes.allocations import InUse, SiteTrace
 
+pytestmark = pytest.mark.usefixtures("frozen_imports")
 kept: list[object] = []
 
 
