@@ -19,6 +19,7 @@ from pytest_amm.meter import Meter, Span
 
 if TYPE_CHECKING:
     from amm_exporter.control.leak_gate import PerCallVerdict
+    from amm_exporter.probes.limit import LimitProbe
 
 T = TypeVar("T")
 
@@ -187,16 +188,21 @@ def _whole(name: str, value: object, *, least: int) -> int:
     return value
 
 
-def host_usage_ratio() -> float:
-    """How full the machine is; 0 where it cannot be read."""
+def host_usage_ratio(new_probe: Callable[[], LimitProbe] | None = None) -> float:
+    """How full the machine is, or the container where that is the fuller one; 0 where neither can be read."""
     from amm_exporter.errors import ProbeError
-    from amm_exporter.probes.host import HostProbe
+    from amm_exporter.probes.limit import LimitProbe
 
-    probe = HostProbe()
+    probe = (new_probe or LimitProbe)()
+    ratios = [0.0]
     try:
-        host = probe.read()
+        host = probe.host()
+        ratios.append(host.used_bytes / host.total_bytes)
+        cgroup = probe.cgroup()
+        if cgroup is not None and cgroup.limit_bytes:
+            ratios.append(cgroup.working_set_bytes / cgroup.limit_bytes)
     except ProbeError:
-        return 0.0
+        pass  # what could be read counts
     finally:
         probe.close()
-    return host.used_bytes / host.total_bytes
+    return max(ratios)

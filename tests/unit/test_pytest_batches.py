@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from probe_trees import MEMINFO, V2_MOUNT, limits, make_tree, open_fds, v2
 
+from amm_exporter.probes.limit import LimitProbe
 from pytest_amm.meter import Meter
-from pytest_amm.toolkit import Toolkit
+from pytest_amm.toolkit import Toolkit, host_usage_ratio
 
 
 @pytest.fixture
@@ -38,3 +41,13 @@ def test_chunks_are_made_of_anything_that_can_be_looped_over(meter: Meter) -> No
     assert [len(chunk) for chunk in toolkit.batches(number for number in range(120))] == [50, 50, 20]
     assert list(toolkit.batches({1})) == [[1]]
     assert list(toolkit.batches([])) == []
+
+
+@pytest.mark.parametrize(("maximum", "ratio"), [(1000, 0.8), (100_000, 0.5), ("max", 0.5)])
+def test_the_fuller_one_of_machine_and_container_counts(tmp_path: Path, maximum: object, ratio: float) -> None:
+    own = {"cgroup": "0::/app\n", "mountinfo": V2_MOUNT.format(root="/"), "limits": limits()}
+    machine = {"proc": {"self": own, "meminfo": MEMINFO}}  # half of it is in use
+    make_tree(tmp_path, machine | {"sys": {"app": v2(maximum=maximum, current=1000, inactive=200)}})
+    before = open_fds()
+    found = host_usage_ratio(lambda: LimitProbe(proc=tmp_path / "proc", sysfs=tmp_path / "sys"))
+    assert (found, open_fds()) == (pytest.approx(ratio), before)
