@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from amm_exporter.export.descriptors import is_still, let_go
 from amm_exporter.export.exposition import Family
 from amm_exporter.export.family_directory import FamilyError, is_alive, locked, remove, sweep
 from amm_exporter.export.family_files import FamilyFiles
 from amm_exporter.export.group import Worker, add_to, together
 from amm_exporter.export.snapshot import Book, Snapshot
+from amm_exporter.probes.procfs import identity
 from amm_exporter.probes.resident import resident_bytes
 
 ANSWER_SECONDS = 0.2
@@ -46,6 +48,7 @@ class FamilyMember:
         self._clock, self._wall_clock = clock, wall_clock
         self.name = f"{os.getpid()}-{os.urandom(4).hex()}"
         self.socket: socket.socket | None = None
+        self._identity = (0, 0)
         self.published_at = float("-inf")
         self._files = FamilyFiles(directory, self.name)
 
@@ -73,7 +76,7 @@ class FamilyMember:
             sock.close()
             raise FamilyError(f"cannot join the processes at {self._directory}: {error}") from error
         sock.setblocking(False)
-        self.socket = sock
+        self.socket, self._identity = sock, identity(sock.fileno())
 
     def leave(self, families: Iterable[Family]) -> None:
         """Add this process's counters to the sums of the dead and vanish; the last one takes the directory along."""
@@ -100,8 +103,14 @@ class FamilyMember:
         """Close the descriptor alone: in a forked child it is a copy, and the parent goes on."""
         sock, self.socket = self.socket, None
         if sock is not None:
-            sock.close()
+            let_go(sock, is_still(sock.fileno(), self._identity))
         self._files.let_go()
+
+    def vanish(self) -> None:
+        """Leave nothing, not even counts: who was cut off from its socket comes again under another name."""
+        self.abandon()
+        with locked(self._directory, self._clock):
+            self._files.remove(self.name)
 
     def has_company(self) -> bool:
         """Whether others have been seen: then snapshots are worth their cost."""

@@ -10,8 +10,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from amm_exporter.export.descriptors import is_still
 from amm_exporter.export.family_directory import LOCK_NAME, FamilyError
 from amm_exporter.export.snapshot import Book, Snapshot, dump_book, dump_snapshot, load_book, load_snapshot
+from amm_exporter.probes.procfs import identity
 
 log = logging.getLogger("amm.export")
 
@@ -23,6 +25,7 @@ class FamilyFiles:
         self._directory = directory
         self._own = own
         self._snapshot = -1
+        self._identity = (0, 0)
 
     def names(self) -> list[str]:
         """Who has appeared, dead or alive, in order."""
@@ -51,11 +54,12 @@ class FamilyFiles:
         with suppress(OSError):
             path = self._path(self._own, "snap")
             self._snapshot = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._identity = identity(self._snapshot)
 
     def let_go(self) -> None:
-        if self._snapshot >= 0:
+        if self._snapshot >= 0 and is_still(self._snapshot, self._identity):
             os.close(self._snapshot)
-            self._snapshot = -1
+        self._snapshot = -1
 
     def is_shut_out(self) -> bool:
         """Whether this process has given up the user that the directory belongs to."""
@@ -116,6 +120,8 @@ class FamilyFiles:
 
     def _overwrite(self, data: bytes) -> None:
         # Not as a whole, like a replaced file; but who asks reads only when it is told that this is done.
+        if not is_still(self._snapshot, self._identity):
+            raise FamilyError("cannot write the snapshot: the program has closed it")
         try:
             os.pwrite(self._snapshot, data, 0)
             os.ftruncate(self._snapshot, len(data))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -57,6 +58,20 @@ def _tell(moment: str) -> None:
             getattr(aware, moment)()
         except Exception:  # the program's fork must succeed whatever becomes of its metrics
             log.exception("metrics may be wrong after this fork")
+
+
+def hand_over_at_exit(node: Any) -> None:
+    """Have a child of multiprocessing, or of Celery's billiard, close its node: it ends without atexit.
+
+    Called in the child before those libraries' own start-up code, which drops the parent's finalizers.
+    """
+    for name in ("multiprocessing.util", "billiard.util"):
+        util: Any = sys.modules.get(name)
+        if util is not None:
+            util.register_after_fork(node, lambda node, util=util: util.Finalize(None, node.close, exitpriority=0))
+    signals: Any = sys.modules.get("celery.signals")
+    if signals is not None:  # a pool's worker runs no finalizers either
+        signals.worker_process_shutdown.connect(lambda **_: node.close(), weak=False)
 
 
 def begin_anew(consumer: object, reader: object) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.exposition import Family, negotiate, render
 from amm_exporter.export.family import FamilyMember
 from amm_exporter.export.family_directory import FamilyError, family_directory
+from amm_exporter.export.forks import hand_over_at_exit
 from amm_exporter.export.group import Baseline, counts_anything, describes_a_process, is_inherited
 from amm_exporter.export.loop import READ, Loop
 from amm_exporter.export.server import Handler, PortTakenError, Server
@@ -64,8 +64,7 @@ class Node:
         self._web_config = web_config
         self._baseline = Baseline()
         self._member: FamilyMember | None = None
-        self._running = False
-        self._complained = False
+        self._running = self._complained = False
         self._begin()
 
     def _begin(self) -> None:
@@ -74,7 +73,10 @@ class Node:
         self._may_scrape = threading.Event()
         self._may_scrape.set()
         self._held = False
-        self._loop = Loop()
+        self._open()
+
+    def _open(self) -> None:
+        self._loop = Loop(lost=self._open_anew)
         self._server = Server(
             self.render,
             self._host,
@@ -216,6 +218,22 @@ class Node:
         if self._server.listening:
             self._member.tidy()
 
+    def _open_anew(self) -> None:
+        """After the program has closed all descriptors. On the thread of the loop that lost its own."""
+        log.info("the exporter's descriptors were closed, as a daemon does at its start; it opens them anew")
+        self._server.abandon()
+        self._loop.abandon()
+        member, self._member = self._member, None
+        if member is not None:
+            try:
+                member.vanish()
+            except FamilyError as error:
+                log.warning("counts of this process may be shown twice: %s", error)
+        self._open()
+        self._member = self._unborn()
+        self._loop.later(JOIN_SECONDS, self._be_born)
+        self._loop.start()
+
     # -- forks
 
     def before_fork(self) -> None:
@@ -241,7 +259,7 @@ class Node:
         if not self._running:
             return
         self._member = self._unborn()
-        _hand_over_at_exit(self)
+        hand_over_at_exit(self)
         self._loop.later(JOIN_SECONDS, self._be_born)
         looked = threading.Event()
         self._loop.call(lambda: self._first_look(inherited, looked))
@@ -279,17 +297,3 @@ class Node:
                 self._publish()
         self._take_over()
         self._loop.later(PUBLISH_SECONDS, self._keep_house)
-
-
-def _hand_over_at_exit(node: Node) -> None:
-    """Have a child of multiprocessing, or of Celery's billiard, hand over its counts: it ends without atexit.
-
-    Called in the child before those libraries' own start-up code, which drops the parent's finalizers.
-    """
-    for name in ("multiprocessing.util", "billiard.util"):
-        util: Any = sys.modules.get(name)
-        if util is not None:
-            util.register_after_fork(node, lambda node, util=util: util.Finalize(None, node.close, exitpriority=0))
-    signals: Any = sys.modules.get("celery.signals")
-    if signals is not None:  # a pool's worker runs no finalizers either
-        signals.worker_process_shutdown.connect(lambda **_: node.close(), weak=False)

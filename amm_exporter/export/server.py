@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from amm_exporter.errors import AMMError
 from amm_exporter.export.connection import Connection
+from amm_exporter.export.descriptors import let_go
 from amm_exporter.export.http import RefusedRequestError, Request, Response, refusal_response
 from amm_exporter.export.loop import READ, Loop
 
@@ -135,8 +136,9 @@ class Server:
 
     def abandon(self) -> None:
         """Close the sockets alone: in a forked child they are copies, and the parent goes on with the originals."""
+        loop = self._given_loop or self._own_loop
         for sock in self._sockets():
-            sock.close()
+            let_go(sock, loop is None or loop.intact)
         self._listeners.clear()
         self._connections.clear()
         if self._own_loop is not None:

@@ -131,3 +131,49 @@ def test_no_child_hangs_that_is_forked_while_two_threads_scrape() -> None:
     done = run([sys.executable, "-c", FORKED + FORKING, str(free_port()), "kept", "200"], timeout=300)
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout) == [0, [False, False]]
+
+
+DAEMON = """
+import os, sys, tempfile, time, urllib.request
+from opentelemetry.sdk.metrics import MeterProvider
+from amm_exporter.export.reader import AMMMetricReader
+
+reader = AMMMetricReader("localhost", int(sys.argv[1]))
+counter = MeterProvider([reader]).get_meter("tests").create_counter("done")
+os.dup2(1, 900), os.dup2(2, 901)
+if os.fork():
+    os._exit(0)
+counter.add(5)
+os.closerange(0, 800)
+null = os.open(os.devnull, os.O_RDWR)
+os.dup2(null, 1), os.dup2(901, 2)
+own = [tempfile.TemporaryFile("w+") for _ in range(40)]
+
+def write_all():
+    for file in own:
+        file.write("line\\n")
+        file.flush()
+
+def scraped():
+    try:
+        with urllib.request.urlopen(f"http://localhost:{sys.argv[1]}/metrics", timeout=5) as answer:
+            return [line for line in answer.read().decode().splitlines() if line.startswith("done_total")]
+    except OSError:
+        return []
+
+until = time.monotonic() + 20
+while not scraped() and time.monotonic() < until:
+    time.sleep(0.05)
+child = os.fork()
+write_all()
+if child:
+    status = os.waitpid(child, 0)[1]
+    os.write(900, f"{status} {scraped()} {set(map(os.path.getsize, [file.fileno() for file in own]))}".encode())
+os._exit(0)
+"""
+
+
+def test_a_daemon_that_closes_all_descriptors_is_shown_and_keeps_its_own_files() -> None:
+    """They get the numbers that the exporter's had: whoever closed or used those would hit the program's files."""
+    done = run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", DAEMON, str(free_port())])
+    assert (done.stdout, done.stderr) == ("0 ['done_total 5'] {10}", "")
