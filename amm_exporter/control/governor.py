@@ -76,7 +76,7 @@ class Governor:
         """State of a fresh start, here and in a forked child."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._stands_until = self._rests_until = float("-inf")
+        self._stands_until = self._leaks_due = float("-inf")
         self._slack_bytes = 0
         self._keeper = TierKeeper(self.policy, self._clock())
         self._latest: Sample | None = None
@@ -126,7 +126,7 @@ class Governor:
         """
         undo = self._listeners.on_sample(listener, every_seconds)
         with self._lock:  # after a glance that may be under way: it has not heard of this listener
-            self._stands_until = self._rests_until = float("-inf")
+            self._stands_until = float("-inf")
         return undo
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
@@ -225,8 +225,10 @@ class Governor:
         while not pause.over(due - self._clock()):
             now = self._clock()
             self.lateness_seconds = max(0.0, now - due)
-            if now < self._rests_until and self._sampler.is_still():
+            if now < self._stands_until and self._sampler.is_still():
                 due = now + self.policy.interval_seconds
+                if now >= self._leaks_due:
+                    self._tell_still()
             else:
                 due = self._tick(now) + self._clock()
 
@@ -249,18 +251,20 @@ class Governor:
         """Whether a glance is enough: the last sample stands, and nothing has moved much since."""
         with self._lock:
             found = self._sampler.glance(self._slack_bytes) if now < self._stands_until else None
-            if found is None:
-                return False
-            self.leaks.glance(now, found)
-            self._rests_until = min(self._stands_until, self.leaks.due_seconds)
-            return True
+            if found is not None:
+                self.leaks.glance(now, found)
+            return found is not None
+
+    def _tell_still(self) -> None:
+        with self._lock:  # the time is taken within: values are fed in order
+            self.leaks.still(self._clock())
+            self._leaks_due = self.leaks.due_seconds
 
     def _stand(self, sample: Sample) -> None:
         """Until when glances will do: not at all where memory is tight, and no longer than a listener wants to wait."""
         self._slack_bytes = self._keeper.slack_bytes
         until = min(self._sampler.stands_until, sample.t_seconds + self._listeners.shortest_seconds)
         self._stands_until = until if self._slack_bytes else float("-inf")
-        self._rests_until = float("-inf")
 
     def _publish(self, sample: Sample, change: TierChange | None) -> None:
         if change is not None:

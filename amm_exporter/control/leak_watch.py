@@ -34,6 +34,7 @@ class LeakWatch:
         self._interval_seconds = max(SHORTEST_SECONDS, policy.interval_seconds)
         self.due_seconds = float("-inf")
         """When the next values are wanted."""
+        self._last: Mapping[str, int] = {}
         self._glanced: list[tuple[float, Mapping[str, int]]] = []
         self._detectors: dict[str, LeakDetector] = {}
         self._limit_bytes: int | None = None
@@ -53,15 +54,21 @@ class LeakWatch:
         self._feed_glanced()
         worst = sample.worst
         self._limit_bytes = worst.limit_bytes if worst else None
+        self._last = series_of(sample)
         if self._is_due(sample.t_seconds):
-            for series, value in series_of(sample).items():
+            for series, value in self._last.items():
                 self.feed(series, sample.t_seconds, value)
 
     def glance(self, t_seconds: float, found: Mapping[str, int]) -> None:
         """Between two samples: what a glance sees of their series. It is judged with the next sample: two at once cost
         little more than one, in caches that are cold."""
+        self._last = found
         if self._is_due(t_seconds):
             self._glanced.append((t_seconds, found))
+
+    def still(self, t_seconds: float) -> None:
+        """Nothing has moved since the last sample or glance."""
+        self.glance(t_seconds, self._last)
 
     def feed(self, series: str, t_seconds: float, value_bytes: int) -> None:
         """One value of one series, at whatever pace is right for it."""

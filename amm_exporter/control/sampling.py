@@ -122,17 +122,18 @@ class Sampler:
         return not self._held and self._process.is_still()
 
     def _hold(self, sample: Sample) -> None:
-        """What the next glances read and compare with."""
-        if sample.process is None:
-            self.stands_until = float("-inf")
-            return
+        """What the next glances read and compare with. The resident set is read once more, so that `is_still` can tell
+        from then on."""
         self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
-        self._held, before = {}, {"rss": sample.process.rss_bytes}
+        self._held, before = {}, {}
         if sample.cgroup is not None and any(each.scope == "cgroup" for each in sample.readings):
             self._held["cgroup"], before["cgroup"] = self._limit.working_set_bytes, sample.cgroup.working_set_bytes
         if sample.tree is not None and len(sample.tree.processes) > 1:
             self._held["tree"], before["tree"] = self._tree.rss_bytes, sample.tree.rss_bytes
-        self._before = before
+        try:
+            self._before = {"rss": self._process.rss_bytes(), **before}
+        except ProbeError:
+            self.stands_until = float("-inf")
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""

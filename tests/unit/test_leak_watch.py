@@ -49,3 +49,17 @@ def test_a_series_of_its_own_begins_with_a_sample() -> None:
     watch.glance(1.0, {"rss": MIB, "cgroup": MIB})
     watch.add(sample(2.0, MIB))
     assert {series: verdict.sample_count for series, verdict in watch.verdicts().items()} == {"rss": 3}
+
+
+def test_while_nothing_moves_the_last_values_count_on() -> None:
+    told, read = (LeakWatch(load_policy({}, environ={})) for _ in range(2))
+    for second in range(241):
+        resident = 100 * MIB + 100 * KIB * (second // 2)
+        if second % 6 == 0:
+            told.add(sample(float(second), resident))
+            read.add(sample(float(second), resident))
+        else:
+            told.still(float(second)) if second % 2 else told.glance(float(second), {"rss": resident})
+            read.glance(float(second), {"rss": resident})
+    assert told.verdicts() == read.verdicts()
+    assert told.verdicts()["rss"].sample_count == 241
