@@ -95,7 +95,8 @@ def warn(report: pytest.TestReport, text: str) -> None:
 
 def text_of(report: pytest.TestReport) -> str:
     """The failure as the terminal shows it: a test that failed by itself has its breach in a section."""
-    return "\n".join([report.longreprtext, *(text for title, text in report.sections if title == SECTION)])
+    told = (text for title, text in report.sections if title == SECTION)
+    return "\n".join(filter(None, [report.longreprtext, *told]))
 
 
 def _longrepr(text: str) -> TerminalRepr:
