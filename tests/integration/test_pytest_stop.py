@@ -248,9 +248,13 @@ def test_a_giant_in_an_xdist_worker_costs_the_worker_only(pytester: pytest.Pytes
 def test_a_test_over_its_own_budget_alone_fails_and_never_costs_the_session(
     pytester: pytest.Pytester, body: str
 ) -> None:
-    """A giant call of its own cannot be interrupted: it ends by itself, and the test fails then."""
+    """A giant call of its own cannot be interrupted: it ends by itself, and the test fails then.
+
+    The stop comes when the next call has ended; one long sleep after the giant call would be slept out before.
+    """
+    wait = "for _ in range(100): time.sleep(0.05)"
     pytester.makepyfile(
-        test_it=HEAD + f"def test_it():\n    {body}\n    time.sleep(5)\n    open('ended', 'w').close()\n" + AFTER
+        test_it=HEAD + f"def test_it():\n    {body}\n    {wait}\n    open('ended', 'w').close()\n" + AFTER
     )
     result = pytester.runpytest_subprocess("--amm-test-budget=64MB", "--amm-json=report.json")
     assert result.ret == 1
