@@ -1,13 +1,16 @@
-"""What watching a cache costs each of its accesses: `python -m benchmarks.counting [--rounds N]`, under a minute.
+"""What watching a cache costs each of its accesses: `python -m benchmarks.counting [--rounds N]`, two minutes.
 
 Each cache runs in a process of its own, once plain and once watched, in turns; the best of the rounds. In brackets:
 both kinds in one process, turn about, where each spoils the inline caches (PEP 659) that the other has specialised.
-"Sizes" are caches with a `getsizeof`. A functools.lru_cache counts itself: watching leaves it as it is.
+"Sizes" are caches with a `getsizeof`, "own" a class of somebody's own whose methods go on by `super()`, "by name" one
+whose methods go on by `LRUCache.__setitem__(self, ...)`, and "floor" the same with methods around them that count
+nothing. A functools.lru_cache counts itself: watching leaves it as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import platform
@@ -19,26 +22,80 @@ from typing import Any
 
 import cachetools
 
+from amm_exporter.kit.cache import Cache
+from amm_exporter.kit.counted import CountedGets
 from amm_exporter.probes.caches import CacheRegistry
 
 ENTRIES = 128
 CALLS = 500
-PROCESSES = 3
+PROCESSES = 5
+AT_MOST = 100
+"""ns that AMM has set itself for each access. A figure beyond is marked; on a loaded machine, some are by chance."""
 Loop = Callable[[int], None]
 Figures = dict[str, float]
 
+
+class Own(cachetools.LRUCache):  # type: ignore[type-arg]
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key, default)
+
+    def popitem(self) -> Any:
+        return super().popitem()
+
+
+class ByName(cachetools.LRUCache):  # type: ignore[type-arg]
+    def __getitem__(self, key: Any) -> Any:
+        return cachetools.LRUCache.__getitem__(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        cachetools.LRUCache.__setitem__(self, key, value)
+
+
+class Floor(ByName):
+    """What AMM does to ByName, without any counting."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return _BY_NAME_GETITEM(self, key)
+
+    def popitem(self) -> Any:
+        return _POPITEM(self)
+
+
+_BY_NAME_GETITEM, _POPITEM = ByName.__getitem__, ByName.popitem
+LASTING: dict[str, tuple[Any, ...]] = {"TTLCache": (600,), "TLRUCache": (lambda key, value, now: now + 600,)}
+CLASSES = ("LRUCache", "LFUCache", "FIFOCache", "RRCache", "TTLCache", "TLRUCache", "Cache")
+
+
+def maker(kind: Any, **size: Any) -> Callable[[], Any]:
+    return lambda: kind(ENTRIES, *LASTING.get(kind.__name__, ()), **size)
+
+
 CACHES: dict[str, Callable[[], Any]] = {
-    "LRUCache": lambda: cachetools.LRUCache(ENTRIES),
-    "LFUCache": lambda: cachetools.LFUCache(ENTRIES),
-    "FIFOCache": lambda: cachetools.FIFOCache(ENTRIES),
-    "RRCache": lambda: cachetools.RRCache(ENTRIES),
-    "TTLCache": lambda: cachetools.TTLCache(ENTRIES, 600),
-    "TLRUCache": lambda: cachetools.TLRUCache(ENTRIES, lambda key, value, now: now + 600),
-    "Cache": lambda: cachetools.Cache(ENTRIES),
-    "LRUCache, sizes": lambda: cachetools.LRUCache(ENTRIES, getsizeof=lambda value: 1),
-    "TTLCache, sizes": lambda: cachetools.TTLCache(ENTRIES, 600, getsizeof=lambda value: 1),
+    **{name: maker(getattr(cachetools, name)) for name in CLASSES},
+    **{f"{name}, sizes": maker(getattr(cachetools, name), getsizeof=lambda value: 1) for name in CLASSES},
+    "LRUCache, own": maker(Own),
+    "the same, sizes": maker(Own, getsizeof=lambda value: 1),
+    "LRUCache, by name": maker(ByName),
+    "its floor": maker(ByName),
 }
 WATCH = CacheRegistry()
+
+
+class Backend:
+    """As those of Django."""
+
+    def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
+        return default
+
+
+class CountedBackend(CountedGets, Backend):
+    pass
 
 
 def loops(cache: Any) -> dict[str, Loop]:
@@ -67,16 +124,30 @@ def loops(cache: Any) -> dict[str, Loop]:
             except KeyError:
                 pass
 
+    def replace(calls: int) -> None:
+        for _ in range(calls):
+            cache[0] = 1
+
     def evict(calls: int) -> None:
         for _ in range(calls):
             cache[next(keys)] = 1
 
-    return {"[] hit": hit, "get hit": get_hit, "get miss": get_miss, "KeyError": miss, "eviction": evict}
+    return {
+        "[] hit": hit,
+        "get hit": get_hit,
+        "get miss": get_miss,
+        "KeyError": miss,
+        "replacing": replace,
+        "eviction": evict,
+    }
 
 
 def made(name: str, watched: bool) -> dict[str, Loop]:
     cache = CACHES[name]()
-    if watched:
+    if watched and name == "its floor":
+        cache.__class__ = Floor
+        cache.__dict__ = {**cache.__dict__}
+    elif watched:
         WATCH.watch(name, cache)
     return loops(cache)
 
@@ -121,10 +192,37 @@ def compare(name: str, rounds: int) -> dict[str, tuple[float, float]]:
 def show(name: str, rounds: int) -> None:
     mixed = in_a_process(name, "mixed", rounds)
     cells = [
-        f"{plain:5.0f} {added:+4.0f} ({mixed[access]:+4.0f})"
+        f"{plain:5.0f} {added:+4.0f}{'!' if added > AT_MOST else ' '}({mixed[access]:+4.0f})"
         for access, (plain, added) in compare(name, rounds).items()
     ]
-    print(f"{name:15}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+    print(f"{name:18}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+def calling(step: Callable[..., object], *arguments: object) -> Loop:
+    def loop(calls: int) -> None:
+        for _ in range(calls):
+            step(*arguments)
+
+    return loop
+
+
+def nothing(calls: int) -> None:
+    for _ in range(calls):
+        pass
+
+
+def show_others(rounds: int) -> None:
+    """What counts without being watched; a functools.lru_cache before and after `watch`."""
+    plain, watched = (functools.lru_cache(maxsize=ENTRIES)(lambda number: number) for _ in range(2))
+    WATCH.watch("lru_cache", watched)
+    pairs = {
+        "a hit of functools.lru_cache, watched": (calling(plain, 0), calling(watched, 0)),
+        "CountedGets: a get": (calling(Backend().get, 0), calling(CountedBackend().get, 0)),
+        "kit Cache: the step that counts": (nothing, calling(Cache[int, int](ENTRIES)._hit)),
+    }
+    for name, (without, with_it) in pairs.items():
+        figures = nanoseconds([without, with_it], rounds * 10)
+        print(f"{name:40}{figures[0]:5.0f} {figures[1] - figures[0]:+4.0f}")
 
 
 def main() -> None:
@@ -139,9 +237,10 @@ def main() -> None:
     print(
         f"Python {platform.python_version()}, cachetools {cachetools.__version__}: ns plain, added by watching (mixed)"
     )
-    print(" " * 15 + "".join(f"{access:>18}" for access in made("Cache", False)))
+    print(" " * 18 + "".join(f"{access:>18}" for access in made("Cache", False)))
     for name in CACHES:
         show(name, arguments.rounds)
+    show_others(arguments.rounds)
 
 
 if __name__ == "__main__":

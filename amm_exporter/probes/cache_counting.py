@@ -82,8 +82,7 @@ def counting_class(cache: Any) -> type:
     if hasattr(original, "__copy__"):
         Counting.__copy__ = _copy_as(original)  # as in cachetools 7
     cache_methods.count_look_ups(Counting, Beneath, counts)
-    cache_methods.count_popitem(Counting, counts)
-    cache_stores.shorten_stores(Counting, Beneath, cache, counts)
+    cache_stores.count_evictions(Counting, Beneath, cache, counts)
     Counting.__name__, Counting.__qualname__ = original.__name__, original.__qualname__
     Counting.__module__ = original.__module__
     return Counting

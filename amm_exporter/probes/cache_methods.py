@@ -10,7 +10,7 @@ import sys
 import types
 from typing import Any
 
-from amm_exporter.probes.cache_counts import Counts, Reader, asks, hands_on, library_class, names_in
+from amm_exporter.probes.cache_counts import Counts, Reader, hands_on, library_class, names_in
 
 _LOOK_UP = {"_Cache__data", "KeyError", "__missing__"}
 """What Cache.__getitem__ refers to in cachetools 4 to 8. One that refers to anything else is counted from outside."""
@@ -37,22 +37,6 @@ def count_look_ups(counting: Any, beneath: Any, counts: Counts) -> None:
         beneath.get = make_get(counting.__getitem__, counts)
     else:
         counting.get = _own_get(original.get, lambda: looks() + misses(), counts)
-
-
-def count_popitem(counting: Any, counts: Counts) -> None:
-    """An eviction is what `popitem` takes out."""
-    original: Any = counts.original
-    pop_item = original.popitem
-    evictions = 0
-
-    def popitem(self: Any) -> Any:
-        nonlocal evictions
-        pair = pop_item(self)
-        evictions += 1
-        return pair
-
-    counts.add(evictions=lambda: evictions, hits=(lambda: -evictions) if asks(original) else None)
-    counting.popitem = popitem
 
 
 def instead(own: Any, of_cache: Any, ours: Any) -> Any:

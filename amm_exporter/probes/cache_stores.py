@@ -10,7 +10,7 @@ import operator
 import sys
 from typing import Any
 
-from amm_exporter.probes.cache_counts import Counts, asks, library_class, names_in, own_methods
+from amm_exporter.probes.cache_counts import Counts, asks, hands_on, library_class, names_in, own_methods
 from amm_exporter.probes.cache_methods import instead
 
 _STORE = {
@@ -21,39 +21,88 @@ _DELETE = {"_Cache__currsize", "_Cache__data", "_Cache__size", "pop"}
 """What the methods of Cache refer to in cachetools 4 to 8. One that refers to anything else is not replaced."""
 _NEGATIVE = "value size must be non-negative"
 """Said from cachetools 7.1.5 on."""
-_QUEUES = {"_FIFOCache__order", "_LRUCache__order", "_MRUCache__order", "_TTLCache__links", "_TLRUCache__items"}
+_QUEUES = {"_FIFOCache__order", "_LRUCache__order", "_MRUCache__order"}
+_TIMED_QUEUES = {"_TTLCache__links", "_TLRUCache__items"}
 """Where a cache keeps its keys, the next to leave first."""
-_WATCHED = ("popitem", "pop", "expire", "__contains__", "__getitem__", "__iter__")
-"""What `popitem` may call: a class of somebody's own that has one of these has it called."""
+_CALLED = ("pop", "__contains__", "__getitem__", "__iter__")
+"""What `popitem` calls before cachetools 7.3, and in a plain Cache: a class of somebody's own may have one of these."""
 
 
-def shorten_stores(counting: Any, beneath: Any, cache: Any, counts: Counts) -> None:
-    """The clock of a timed cache may stand on its class, which has no other instance."""
+def count_evictions(counting: Any, beneath: Any, cache: Any, counts: Counts) -> None:
+    """An eviction is what `popitem` takes out, or a store in its place."""
     library: Any = sys.modules["cachetools"]
     original: Any = counts.original
     kind, base = library_class(original), library.Cache
     if getattr(original, "timer", None) is library.TTLCache.timer:
-        counting.timer = cache.timer
+        counting.timer = cache.timer  # it may stand on the class, which has no other instance
+    shorter = _shorter_popitem(original, counts)
+    if shorter:
+        beneath.popitem = shorter
+    else:
+        counting.popitem = _counted_popitem(original, counts)
     known = names_in(base.__setitem__) == _STORE and names_in(base.__delitem__) == _DELETE
     if not known or "popitem" in vars(cache):
         return
-    if "_Cache__size" in vars(cache):
-        ours = {"__setitem__": _sized_setitem(original, counts)}
-    else:
-        ours = {"__setitem__": _plain_setitem(original, counts), "__delitem__": _plain_delitem}
+    sized = "_Cache__size" in vars(cache)
+    push_out = _push_out(original, counts, several=sized) or counting.popitem
+    ours = {"__setitem__": _sized_setitem(push_out) if sized else _plain_setitem(push_out)}
+    if not sized:
+        ours["__delitem__"] = _plain_delitem
     for name, function in ours.items():
         method = instead(getattr(kind, name), getattr(base, name), function)
         if method:
             setattr(beneath, name, method)
 
 
-def _plain_setitem(original: Any, counts: Counts) -> Any:
-    """As Cache does it where each entry counts as one."""
-    push_out, asked = _push_out(original, several=False)
+def _counted_popitem(original: Any, counts: Counts) -> Any:
+    pop_item = original.popitem
     evictions = 0
 
-    def cache_setitem(self: Any, key: Any, value: Any) -> None:
+    def popitem(self: Any) -> Any:
         nonlocal evictions
+        pair = pop_item(self)
+        evictions += 1
+        return pair
+
+    counts.add(evictions=lambda: evictions, hits=(lambda: -evictions) if asks(original) else None)
+    return popitem
+
+
+def _shorter_popitem(original: Any, counts: Counts) -> Any:
+    """As cachetools' own does it where keys wait in a row; None for others."""
+    kind = library_class(original)
+    of_library = kind.popitem
+    queue = _QUEUES & names_in(of_library)
+    if not queue or not hands_on(original, "popitem") or _calls_own(original):
+        return None
+    next_ones = operator.attrgetter(*queue)
+    evictions = 0
+
+    def popitem(self: Any) -> Any:
+        nonlocal evictions
+        for key in next_ones(self):
+            value = self._Cache__data[key]
+            del self[key]
+            evictions += 1
+            return key, value
+        return of_library(self)  # which says that it is empty
+
+    counts.add(evictions=lambda: evictions)
+    return popitem
+
+
+def _calls_own(original: Any) -> bool:
+    """Whether cachetools' `popitem` calls methods that a class of somebody's own has, apart from `__delitem__`."""
+    kind = library_class(original)
+    named = names_in(kind.popitem)
+    called = _CALLED if "pop" in named or kind is sys.modules["cachetools"].Cache else ()
+    return any(own_methods(original, name) for name in (*called, "expire"))
+
+
+def _plain_setitem(push_out: Any) -> Any:
+    """As Cache does it where each entry counts as one."""
+
+    def cache_setitem(self: Any, key: Any, value: Any) -> None:
         data = self._Cache__data
         if key in data:
             data[key] = value
@@ -63,23 +112,18 @@ def _plain_setitem(original: Any, counts: Counts) -> Any:
             raise ValueError("value too large")
         while self._Cache__currsize + 1 > maxsize:
             push_out(self)
-            evictions += 1
         data[key] = value
         self._Cache__currsize += 1
 
-    counts.add(evictions=lambda: evictions, hits=(lambda: -evictions) if asked else None)
     return cache_setitem
 
 
-def _sized_setitem(original: Any, counts: Counts) -> Any:
+def _sized_setitem(push_out: Any) -> Any:
     """As Cache does it where entries have sizes."""
-    push_out, asked = _push_out(original, several=True)
     base = sys.modules["cachetools"].Cache
     refuses, by_growth = _NEGATIVE in base.__setitem__.__code__.co_consts, _makes_room_by_growth(base)
-    evictions = 0
 
     def cache_setitem(self: Any, key: Any, value: Any) -> None:
-        nonlocal evictions
         data = self._Cache__data
         sizes = self._Cache__size
         maxsize = self._Cache__maxsize
@@ -99,24 +143,20 @@ def _sized_setitem(original: Any, counts: Counts) -> Any:
             growth = size
             while self._Cache__currsize + size > maxsize:
                 push_out(self)
-                evictions += 1
         data[key] = value
         sizes[key] = size
         self._Cache__currsize += growth
 
     def make_room(self: Any, key: Any, size: Any) -> Any:
         """For an entry that grows, which may itself be pushed out."""
-        nonlocal evictions
         growth = size - self._Cache__size[key]
         room = growth if by_growth else size
         while self._Cache__currsize + room > self._Cache__maxsize:
             push_out(self)
-            evictions += 1
             if key not in self._Cache__data:
                 growth = room = size
         return growth
 
-    counts.add(evictions=lambda: evictions, hits=(lambda: -evictions) if asked else None)
     return cache_setitem
 
 
@@ -134,25 +174,29 @@ def _plain_delitem(self: Any, key: Any) -> None:
     self._Cache__currsize -= 1
 
 
-def _push_out(original: Any, *, several: bool) -> tuple[Any, bool]:
-    """What makes room in a store, and whether it looks up what goes.
+def _push_out(original: Any, counts: Counts, *, several: bool) -> Any:
+    """What makes room in a store, where that is known; None where `popitem` is to do it.
 
     The store of a timed cache has just dropped what expired, which its `popitem` would do again, and nobody asks for
     the pair.
     """
     kind = library_class(original)
     plain = kind is sys.modules["cachetools"].Cache
-    queue = {"_Cache__data"} if plain else _QUEUES & names_in(kind.popitem)
-    if not queue or any(own_methods(original, name) for name in _WATCHED):
-        return original.popitem, asks(original)
+    queue = {"_Cache__data"} if plain else (_QUEUES | _TIMED_QUEUES) & names_in(kind.popitem)
+    if not queue or own_methods(original, "popitem") or _calls_own(original):
+        return None
     next_ones = operator.attrgetter(*queue)
+    evictions = 0
 
     def push_out(self: Any) -> None:
+        nonlocal evictions
         del self[next(iter(next_ones(self)))]
+        evictions += 1
 
     def tidy_up_and_push_out(self: Any) -> None:
         """As its `popitem`: a TLRUCache is iterated in the order of a heap, which depends on when it lost what."""
         self.expire(self.timer())
         push_out(self)
 
-    return (tidy_up_and_push_out if several and "_TLRUCache__items" in queue else push_out), False
+    counts.add(evictions=lambda: evictions)
+    return tidy_up_and_push_out if several and "_TLRUCache__items" in queue else push_out

@@ -259,6 +259,9 @@ class Explicit(cachetools.LRUCache):  # type: ignore[type-arg]
     def get(self, key: Any, default: Any = None) -> Any:
         return cachetools.LRUCache.get(self, key, default)
 
+    def popitem(self) -> Any:
+        return cachetools.LRUCache.popitem(self)
+
 
 class Catching(cachetools.LRUCache):  # type: ignore[type-arg]
     def get(self, key: Any, default: Any = None) -> Any:
