@@ -165,6 +165,12 @@ def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
             f"{format_size(start_bytes)} was in use before it started, kept by imports, fixtures and earlier tests: "
             "the column 'kept' of the memory section shows which"
         )
+    others_bytes = breach.peak_bytes - max((phase.tree_peak_bytes for phase in phases), default=breach.peak_bytes)
+    if breach.scope == "session" and others_bytes > breach.budget_bytes // 2:
+        advice.append(
+            f"{format_size(others_bytes)} was in other processes of the run, xdist's controller and workers: "
+            "fewer of them (pytest -n), or a larger --amm-budget"
+        )
     return advice if breach.stopped else [*advice, f"if it needs this much: --amm-budget={enough}"]
 
 

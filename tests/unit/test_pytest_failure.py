@@ -43,6 +43,16 @@ def test_what_other_workers_had_is_told_apart_from_what_the_test_had(others_mib:
     assert ("at the watchdog's look; this test had 300 MiB of it (exact," in text) == said
 
 
+@pytest.mark.parametrize(("others_mib", "said"), [(400, False), (600, True)])
+def test_where_others_fill_the_budget_the_advice_is_about_them(others_mib: int, said: bool) -> None:
+    """The controller of xdist and its workers hold each collected test: 0.3 to 0.5 GiB each for 50,000."""
+    phase = Phase("call", 300 * MIB, 300 * MIB, 300 * MIB, 300 * MIB)
+    peak_bytes = (300 + others_mib) * MIB
+    breach = Breach(scope="session", budget_bytes=GIB, peak_bytes=peak_bytes, phase="call", source="--amm-budget")
+    text = explain(breach, (phase,), nodeid="t.py::t", exact=True)
+    assert (f"next     {others_mib} MiB was in other processes of the run" in text) == said
+
+
 def test_what_to_type_next_can_be_pasted_into_a_shell() -> None:
     breach = Breach(scope="test", budget_bytes=GIB, peak_bytes=2 * GIB, phase="call", source="marker", stopped=True)
     command = explain(breach, (), nodeid="t.py::test[it's one]", exact=True).rpartition("takes: ")[2]
