@@ -221,16 +221,17 @@ class Governor:
 
     def _run(self, pause: Pause) -> None:
         """Until `pause` ends. What is in this loop is run in cold caches: each line counts at ten looks a second."""
-        due = self._clock() + self.policy.interval_seconds
-        while not pause.over(due - self._clock()):
-            now = self._clock()
+        clock, interval_seconds, over = self._clock, self.policy.interval_seconds, pause.over
+        due = clock() + interval_seconds
+        while not over(due - clock()):
+            now = clock()
             self.lateness_seconds = max(0.0, now - due)
             if now < self._stands_until and self._sampler.is_still():
-                due = now + self.policy.interval_seconds
+                due = now + interval_seconds
                 if now >= self._leaks_due:
                     self._tell_still()
             else:
-                due = self._tick(now) + self._clock()
+                due = self._tick(now) + clock()
 
     def _tick(self, now: float) -> float:
         """A glance where that is enough, else a whole look; and how long to wait for the next."""

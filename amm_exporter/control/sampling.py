@@ -68,6 +68,8 @@ class Sampler:
         self._host: HostMemory | None = None
         self._host_due = float("-inf")
         self._held: dict[str, Callable[[], int]] = {}
+        self.is_still: Callable[[], bool] = _cannot_tell
+        """Whether no page came or went since the last look or question."""
         self._before: Mapping[str, int] = {}
         self.stands_until = float("-inf")
         self._pressures: tuple[Pressure, ...] = ()
@@ -117,23 +119,23 @@ class Sampler:
             return None
         return found
 
-    def is_still(self) -> bool:
-        """Whether no page came or went since the last glance or question, where a glance compares nothing else."""
-        return not self._held and self._process.is_still()
-
     def _hold(self, sample: Sample) -> None:
         """What the next glances read and compare with. The resident set is read once more, so that `is_still` can tell
         from then on."""
-        self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
+        self.stands_until = float("-inf")
+        if sample.process is None:
+            return
         self._held, before = {}, {}
         if sample.cgroup is not None and any(each.scope == "cgroup" for each in sample.readings):
             self._held["cgroup"], before["cgroup"] = self._limit.working_set_bytes, sample.cgroup.working_set_bytes
         if sample.tree is not None and len(sample.tree.processes) > 1:
             self._held["tree"], before["tree"] = self._tree.rss_bytes, sample.tree.rss_bytes
+        self.is_still = _cannot_tell if self._held else self._process.is_still
         try:
             self._before = {"rss": self._process.rss_bytes(), **before}
         except ProbeError:
-            self.stands_until = float("-inf")
+            return
+        self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""
@@ -187,6 +189,11 @@ class Sampler:
             log.warning("probe %s failed, its metrics are absent until it works again: %s", name, problem)
         elif not worked and problem is None:
             log.info("probe %s works again", name)
+
+
+def _cannot_tell() -> bool:
+    """Where a glance compares more than the resident set."""
+    return False
 
 
 def readings(
