@@ -3,8 +3,8 @@
 Each cache runs in a process of its own, once plain and once watched, in turns; the best of the rounds. In brackets:
 both kinds in one process, turn about, where each spoils the inline caches (PEP 659) that the other has specialised.
 "Sizes" are caches with a `getsizeof`, "own" a class of somebody's own whose methods go on by `super()`, "by name" one
-whose methods go on by `LRUCache.__setitem__(self, ...)`, and "floor" the same with methods around them that count
-nothing. A functools.lru_cache counts itself: watching leaves it as it is.
+whose methods go on by `LRUCache.__getitem__(self, ...)`, and "floor" the same after a change of class, with a method
+around its `__getitem__` that counts nothing. A functools.lru_cache counts itself: watching leaves it as it is.
 """
 
 from __future__ import annotations
@@ -58,16 +58,13 @@ class ByName(cachetools.LRUCache):  # type: ignore[type-arg]
 
 
 class Floor(ByName):
-    """What AMM does to ByName, without any counting."""
+    """What AMM must do to ByName, without any counting."""
 
     def __getitem__(self, key: Any) -> Any:
         return _BY_NAME_GETITEM(self, key)
 
-    def popitem(self) -> Any:
-        return _POPITEM(self)
 
-
-_BY_NAME_GETITEM, _POPITEM = ByName.__getitem__, ByName.popitem
+_BY_NAME_GETITEM = ByName.__getitem__
 LASTING: dict[str, tuple[Any, ...]] = {"TTLCache": (600,), "TLRUCache": (lambda key, value, now: now + 600,)}
 CLASSES = ("LRUCache", "LFUCache", "FIFOCache", "RRCache", "TTLCache", "TLRUCache", "Cache")
 

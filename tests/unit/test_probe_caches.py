@@ -443,6 +443,17 @@ def test_unwatch_leaves_the_cache_as_it_was(registry: CacheRegistry) -> None:
     assert registry.read() == {}
 
 
+@pytest.mark.parametrize("kind", [cachetools.LRUCache, Mixed])
+def test_unwatch_leaves_no_class_behind(registry: CacheRegistry, kind: Any) -> None:
+    gc.collect()
+    before = cachetools.LRUCache.__subclasses__(), kind.__subclasses__()
+    cache = kind(4)
+    registry.watch("c", cache)
+    registry.unwatch("c")
+    gc.collect()
+    assert (cachetools.LRUCache.__subclasses__(), kind.__subclasses__()) == before
+
+
 @pytest.mark.parametrize("name", CACHES)
 def test_a_watched_cache_prints_copies_and_pickles_as_its_own_class(registry: CacheRegistry, name: str) -> None:
     kind, cache = getattr(cachetools, name), CACHES[name]()
