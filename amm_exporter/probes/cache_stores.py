@@ -21,8 +21,10 @@ _DELETE = {"_Cache__currsize", "_Cache__data", "_Cache__size", "pop"}
 """What the methods of Cache refer to in cachetools 4 to 8. One that refers to anything else is not replaced."""
 _NEGATIVE = "value size must be non-negative"
 """Said from cachetools 7.1.5 on."""
-_QUEUES = {"_FIFOCache__order", "_LRUCache__order", "_MRUCache__order"}
-_TIMED_QUEUES = {"_TTLCache__links", "_TLRUCache__items"}
+_QUEUES = (
+    *("_FIFOCache__order", "_LFUCache__root.next.keys", "_LRUCache__order", "_MRUCache__order"),
+    *("_TTLCache__links", "_TLRUCache__items"),
+)
 """Where a cache keeps its keys, the next to leave first."""
 _CALLED = ("pop", "__contains__", "__getitem__", "__iter__")
 """What `popitem` calls before cachetools 7.3, and in a plain Cache: a class of somebody's own may have one of these."""
@@ -69,13 +71,13 @@ def _counted_popitem(original: Any, counts: Counts) -> Any:
 
 
 def _shorter_popitem(original: Any, counts: Counts) -> Any:
-    """As cachetools' own does it where keys wait in a row; None for others."""
+    """As cachetools' own does it where keys wait in a row, and none expire; None for others."""
     kind = library_class(original)
     of_library = kind.popitem
-    queue = _QUEUES & names_in(of_library)
-    if not queue or not hands_on(original, "popitem") or _calls_own(original):
+    queue, timed = _queue(kind), "expire" in names_in(of_library)
+    if not queue or timed or not hands_on(original, "popitem") or _calls_own(original):
         return None
-    next_ones = operator.attrgetter(*queue)
+    next_ones = operator.attrgetter(queue)
     evictions = 0
 
     def popitem(self: Any) -> Any:
@@ -89,6 +91,15 @@ def _shorter_popitem(original: Any, counts: Counts) -> Any:
 
     counts.add(evictions=lambda: evictions)
     return popitem
+
+
+def _queue(kind: Any) -> str | None:
+    if kind is sys.modules["cachetools"].Cache:
+        return "_Cache__data"
+    named = names_in(kind.popitem)
+    if "pop" in named and "_LFUCache__root" in named:
+        return None  # one more use of what goes, which alters the order of the rest: cachetools 6.1 to 7.2
+    return next((queue for queue in _QUEUES if queue.partition(".")[0] in named), None)
 
 
 def _calls_own(original: Any) -> bool:
@@ -180,12 +191,10 @@ def _push_out(original: Any, counts: Counts, *, several: bool) -> Any:
     The store of a timed cache has just dropped what expired, which its `popitem` would do again, and nobody asks for
     the pair.
     """
-    kind = library_class(original)
-    plain = kind is sys.modules["cachetools"].Cache
-    queue = {"_Cache__data"} if plain else (_QUEUES | _TIMED_QUEUES) & names_in(kind.popitem)
+    queue = _queue(library_class(original))
     if not queue or own_methods(original, "popitem") or _calls_own(original):
         return None
-    next_ones = operator.attrgetter(*queue)
+    next_ones = operator.attrgetter(queue)
     evictions = 0
 
     def push_out(self: Any) -> None:
@@ -199,4 +208,4 @@ def _push_out(original: Any, counts: Counts, *, several: bool) -> Any:
         push_out(self)
 
     counts.add(evictions=lambda: evictions)
-    return tidy_up_and_push_out if several and "_TLRUCache__items" in queue else push_out
+    return tidy_up_and_push_out if several and queue == "_TLRUCache__items" else push_out
