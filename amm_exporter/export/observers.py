@@ -179,7 +179,9 @@ def _fragmentation(view: View) -> Iterator[Observed]:
 
 
 def _objects(view: View) -> Iterator[Observed]:
-    if view.census is not None:
+    """While a census is taken now and then: the last one of a tier that has been left tells of what may be gone."""
+    taken = view.governor.policy.census == "always" or view.governor.tier >= Tier.HIGH
+    if view.census is not None and taken:
         for count in view.census.types:
             yield count.count, {"type": count.name}
         yield view.census.objects_count - sum(count.count for count in view.census.types), {"type": "_other"}

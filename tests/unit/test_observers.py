@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from amm_exporter.export.observers import OBSERVERS
 from amm_exporter.model import Tier
 from amm_exporter.probes.cache_stats import CacheStats
+from amm_exporter.probes.objects import Census, TypeCount
 
 
 def test_tier_changes_that_may_come_next_are_counted_from_zero() -> None:
@@ -42,3 +43,16 @@ def test_a_cache_without_a_bound_shows_none() -> None:
     caches = {str(most): CacheStats(entries=1, max_entries=most) for most in (9, 0, None, math.inf)}  # type: ignore[arg-type] # as cachetools has it
     shown = OBSERVERS["amm.cache.max_entries"](SimpleNamespace(caches=caches))  # type: ignore[arg-type] # no more is read
     assert [value for value, _ in shown] == [9, 0]
+
+
+def test_objects_are_shown_while_a_census_is_taken_and_not_of_an_earlier_time() -> None:
+    census = Census(types=(TypeCount(name="dict", count=7, size_bytes=1, error_count=0),), growth=(), objects_count=9,
+                    sampled_ratio=1.0, seconds=0.1)  # fmt: skip
+
+    def shown(tier: Tier, when: str) -> list[float]:
+        governor = SimpleNamespace(tier=tier, policy=SimpleNamespace(census=when))
+        view = SimpleNamespace(governor=governor, census=census)
+        return [value for value, _ in OBSERVERS["amm.objects"](view)]  # type: ignore[arg-type] # no more is read
+
+    assert shown(Tier.HIGH, "high") == shown(Tier.NORMAL, "always") == [7, 2]
+    assert shown(Tier.MODERATE, "high") == []

@@ -209,7 +209,8 @@ def watched() -> Iterator[None]:
 def everything(watched: None) -> Iterator[Governor]:
     """A governor that went through every tier and back and found a leak, over a sampler that knows all."""
     sampler = EverythingSampler()
-    policy = load_policy({"budget": "1GB", "plan": {"on": {"normal": True}, "mode": {"normal": "lazy"}}}, environ={})
+    plan = {"on": {"normal": True}, "mode": {"normal": "lazy"}}
+    policy = load_policy({"budget": "1GB", "plan": plan, "evidence": {"census": "always"}}, environ={})
     governor = Governor(policy, sampler=sampler, clock=sampler.clock, plugins=lambda: None)  # type: ignore[arg-type]
     governor.last_tick_unix_seconds = 1.7e9
     governor.leaks = LeakingWatch()  # type: ignore[assignment]
