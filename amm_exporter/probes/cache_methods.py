@@ -53,6 +53,7 @@ def instead(own: Any, of_cache: Any, ours: Any) -> Any:
 
 def _look(missing: Any, counts: Counts) -> tuple[Any, Reader]:
     """As Cache does it; what is not there is counted here, too, which spares KeyError a detour."""
+    raises = missing is sys.modules["cachetools"].Cache.__missing__
     hits = misses = 0
 
     def cache_getitem(self: Any, key: Any) -> Any:
@@ -61,6 +62,8 @@ def _look(missing: Any, counts: Counts) -> tuple[Any, Reader]:
             value = self._Cache__data[key]
         except KeyError:
             misses += 1
+            if raises:
+                raise KeyError(key)  # noqa: B904 - as `__missing__` does, called from here
             return missing(self, key)
         hits += 1
         return value

@@ -191,15 +191,21 @@ def _push_out(original: Any, counts: Counts, *, several: bool) -> Any:
     The store of a timed cache has just dropped what expired, which its `popitem` would do again, and nobody asks for
     the pair.
     """
-    queue = _queue(library_class(original))
-    if not queue or own_methods(original, "popitem") or _calls_own(original):
+    kind = library_class(original)
+    queue, at_random = _queue(kind), "_RRCache__keys" in names_in(kind.popitem)
+    if not (queue or at_random) or own_methods(original, "popitem") or _calls_own(original):
         return None
-    next_ones = operator.attrgetter(queue)
+    next_ones = operator.attrgetter(queue or "_RRCache__keys")
     evictions = 0
 
     def push_out(self: Any) -> None:
         nonlocal evictions
         del self[next(iter(next_ones(self)))]
+        evictions += 1
+
+    def push_out_any(self: Any) -> None:
+        nonlocal evictions
+        del self[self._RRCache__choice(next_ones(self))]
         evictions += 1
 
     def tidy_up_and_push_out(self: Any) -> None:
@@ -208,4 +214,6 @@ def _push_out(original: Any, counts: Counts, *, several: bool) -> Any:
         push_out(self)
 
     counts.add(evictions=lambda: evictions)
+    if at_random:
+        return push_out_any
     return tidy_up_and_push_out if several and queue == "_TLRUCache__items" else push_out
