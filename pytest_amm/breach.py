@@ -88,13 +88,14 @@ def refusal(
     )
 
 
-def breach_of(stop: Stop, *, phase: str, source: str = "", least_bytes: int = 0, ended: float | None = None) -> Breach:
+def breach_of(stop: Stop, *, phase: str, source: str = "", tree_bytes: int = 0, start_bytes: int = 0) -> Breach:
     """The breach that the watchdog acted on. Its last look was before the end: the peak is at least the exact one."""
     sources = {"session": "--amm-budget", "test": source or "--amm-test-budget", "emergency": "--amm-emergency"}
+    least_bytes = {"session": tree_bytes, "test": tree_bytes - start_bytes, "emergency": 0}[stop.scope]
     return Breach(
         scope=stop.scope,
         budget_bytes=stop.budget_bytes,
-        peak_bytes=max(stop.used_bytes, least_bytes if stop.scope == "session" else 0),
+        peak_bytes=max(stop.used_bytes, least_bytes),
         phase=phase,
         source=sources[stop.scope],
         stopped=True,

@@ -72,7 +72,7 @@ class Guard(Watch):
         board.write_answer(slot, 0, 0, self._evidence)
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
-        self._item_code = None if isinstance(item, pytest.Function) else _runtest_code(item)
+        self._item_code = None if type(item).runtest is pytest.Function.runtest else _runtest_code(item)
         self._threads.begin()
         if self._limits.hard:
             self._limits.tighten(self._board.header().tree_bytes or base_bytes, limit_bytes)

@@ -16,6 +16,7 @@ import pytest
 from amm_exporter.errors import AMMError, UnitError, did_you_mean
 from amm_exporter.units import format_ratio, format_size, parse_duration, parse_ratio, parse_size
 from pytest_amm.failure import OverBudget
+from pytest_amm.markers import nearest
 
 if TYPE_CHECKING:
     from amm_exporter.control.leak_gate import PerCallVerdict
@@ -42,7 +43,7 @@ class LeakRule:
 
 def rule_of(item: pytest.Item, *, every: bool) -> LeakRule | None:
     """The rule of one test, None where it is not to be checked. Raises pytest.UsageError for an unusable marker."""
-    marker = item.get_closest_marker(MARKER)
+    marker = nearest(item, MARKER)
     if marker is None:
         return LeakRule(time_limit_seconds=SUITE_SECONDS) if every and _repeatable(item) else None
     where = f"{item.nodeid}: @pytest.mark.amm_leak"

@@ -221,7 +221,9 @@ class Measurer:
 
         measure.stop = stop
         source = measure.budget.source if measure.budget else ""
-        measure.breach = breach_of(stop, phase=phase.name, source=source, least_bytes=phase.tree_peak_bytes)
+        measure.breach = breach_of(
+            stop, phase=phase.name, source=source, tree_bytes=phase.tree_peak_bytes, start_bytes=measure.start_bytes
+        )
 
     def _refused(self, measure: TestMeasure, refuses_bytes: int, phase: str) -> None:
         from pytest_amm.breach import refusal

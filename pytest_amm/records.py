@@ -69,7 +69,7 @@ class Record:
         return max(self.phases, key=lambda phase: phase.tree_peak_bytes).name if self.phases else "call"
 
 
-def killed_record(nodeid: str, breach: Breach) -> Record:
+def killed_record(nodeid: str, breach: Breach, *, worker: str = "") -> Record:
     """What is known of a test whose process was killed."""
     phase = Phase("call", 0, breach.peak_bytes, 0, breach.peak_bytes)
     path = nodeid.partition("::")[0]
@@ -79,6 +79,7 @@ def killed_record(nodeid: str, breach: Breach) -> Record:
         start_seconds=0.0,
         seconds=0.0,
         phases=(phase,),
+        worker=worker,
         location=(path, 1),
         breach=breach,
     )

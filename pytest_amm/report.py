@@ -54,10 +54,12 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self._keeps_messages and report.failed:
+        if self._keeps_messages and (report.failed or report.sections):
             from pytest_amm import failure
 
-            self._messages[report.nodeid] = failure.text_of(report)[-_MESSAGE_CHARACTERS:]
+            text = failure.text_of(report)[-_MESSAGE_CHARACTERS:]
+            if text:  # a breach that only warns stands in a section of a test that passed
+                self._messages[report.nodeid] = text
         if report.when == "teardown":
             values = packed_record_of(report)
             if values is not None:
@@ -87,7 +89,8 @@ class Reporter:
                 evidence = from_text(self.board.evidence(slot, stop.generation))
                 text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,), evidence=evidence)
                 report.longrepr = text
-                self._packed.append(packed(killed_record(crashitem, breach)))
+                gateway = getattr(getattr(report, "node", None), "gateway", None)  # set by xdist
+                self._packed.append(packed(killed_record(crashitem, breach, worker=getattr(gateway, "id", ""))))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
