@@ -43,6 +43,7 @@ def new_id() -> str:
 
 
 def mark_early(config: pytest.Config) -> None:
-    """Before conftest files are imported: they may fork as well. A worker of xdist bears the id of its controller."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    """Before conftest files are imported: they may fork as well. A worker of xdist bears the id of its controller;
+    what is started by a test in a worker has xdist's variable too, and may be a run of its own."""
+    if not ("PYTEST_XDIST_WORKER" in os.environ and VARIABLE in os.environ):
         mark(config)
