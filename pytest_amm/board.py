@@ -39,7 +39,7 @@ _ANSWER_AT = 40
 _NAME_AT = 64
 _SEEN = struct.Struct("<IIQQQ")  # generation, child count, tree peak, children peak, inherited
 _SEEN_AT = 512
-_STOP = struct.Struct("<IIQQIIdd32s")  # generation, scope, used, budget, rungs, culprit pid, from, until, its name
+_STOP = struct.Struct("<IIQQIIddQ32s")  # as `Stop`
 _STOP_AT = 560
 
 _GENERATION = struct.Struct("<I")
@@ -112,6 +112,7 @@ class Stop(NamedTuple):
     culprit_pid: int
     started_seconds: float  # monotonic, the same clock in all processes
     grew_until_seconds: float
+    own_bytes: int  # the process and its children, whatever is held against the budget
     culprit: str
 
 
@@ -271,7 +272,7 @@ class Board:
         return Stop._make((values[0], SCOPES[values[1]], *values[2:-1], name))
 
     def write_stop(self, slot: int, stop: Stop) -> None:
-        values = (*stop[:1], SCOPES.index(stop.scope), *stop[2:8], stop.culprit.encode()[:31])
+        values = (*stop[:1], SCOPES.index(stop.scope), *stop[2:9], stop.culprit.encode()[:31])
         _STOP.pack_into(self._map, _at(slot) + _STOP_AT, *values)
 
     def evidence(self, slot: int, generation: int) -> str:

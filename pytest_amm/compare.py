@@ -114,8 +114,8 @@ def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int, wi
 
 
 def _growths(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Growth by test; of several runs of one test (reruns) the last."""
-    return {test["nodeid"]: int(test["growth_bytes"]) for test in tests}
+    """Growth by test; of several runs of one test (reruns) the last. Not where its process ended and nobody saw it."""
+    return {test["nodeid"]: int(test["growth_bytes"]) for test in tests if test.get("phases") != []}
 
 
 def _lay_resident(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:

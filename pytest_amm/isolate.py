@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,10 +20,9 @@ from _pytest.runner import runtestprotocol
 
 from pytest_amm import failure
 from pytest_amm.board import Board
-from pytest_amm.breach import breach_of
-from pytest_amm.evidence import from_text
+from pytest_amm.lost import Began, Lost
 from pytest_amm.measure import RECORD_ATTRIBUTE
-from pytest_amm.records import killed_record, packed
+from pytest_amm.records import junit_properties, packed
 from pytest_amm.unnamed import unnamed_file
 
 MARKER = "amm_isolate"
@@ -31,11 +31,22 @@ MARKER = "amm_isolate"
 class Isolation:
     """The plugin object that takes the protocol of isolated tests over."""
 
-    def __init__(self, board: Board | None, slot: int, prepare_child: Callable[[], None], *, every: bool) -> None:
+    def __init__(
+        self,
+        board: Board | None,
+        slot: int,
+        prepare_child: Callable[[], None],
+        *,
+        every: bool,
+        worker: str,
+        run_started: float,
+    ) -> None:
         self._board = board
         self._slot = slot
         self._prepare_child = prepare_child
         self._every = every
+        self._worker = worker
+        self._run_started = run_started
 
     def read(self, items: Iterable[pytest.Item]) -> None:
         """Raises pytest.UsageError for a marker with an argument: it takes none."""
@@ -57,6 +68,7 @@ class Isolation:
 
     def _run(self, item: pytest.Item) -> list[pytest.TestReport]:
         answer = unnamed_file("amm-reports")
+        began = Began(time.time(), *item.location[:2])
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
@@ -64,13 +76,13 @@ class Isolation:
             pid = os.fork()
         if pid == 0:
             self._child(item, answer)
-        _, status = os.waitpid(pid, 0)
+        _, status, usage = os.wait4(pid, 0)
         try:
             with os.fdopen(answer, "rb") as file:
                 file.seek(0)
                 reports, ends, exits = pickle.loads(file.read())
         except (EOFError, pickle.UnpicklingError):  # it ended before, or while, it wrote
-            return self._lost(item, os.waitstatus_to_exitcode(status))
+            return self._lost(item, os.waitstatus_to_exitcode(status), began, usage.ru_maxrss * 1024)
         if exits is not None:
             raise exits
         item.session.shouldstop = item.session.shouldstop or ends
@@ -93,24 +105,25 @@ class Isolation:
             sys.stderr.flush()
             os._exit(code)
 
-    def _lost(self, item: pytest.Item, code: int) -> list[pytest.TestReport]:
+    def _lost(self, item: pytest.Item, code: int, began: Began, peak_bytes: int) -> list[pytest.TestReport]:
         """Reports of a test whose child ended without any: killed by the watchdog, or crashed by itself."""
+        lost = Lost(item.nodeid, self._board, self._slot)
+        if lost.breach and lost.breach.scope == "emergency":
+            item.session.shouldstop = f"amm: emergency stop: {failure.headline(lost.breach)}"
+        record = lost.record(
+            outcome="failed",
+            worker=self._worker,
+            began=began,
+            run_started=self._run_started,
+            process_peak_bytes=peak_bytes,
+        )
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        text = f"the isolated test ended with {how} before it could report"
-        stop = self._board.stop(self._slot) if self._board else None
-        record = None
-        if self._board and stop and stop.rungs and self._board.is_named(self._slot, item.nodeid):
-            breach = breach_of(stop, phase="call")
-            record = killed_record(item.nodeid, breach)
-            if stop.scope == "emergency":
-                item.session.shouldstop = f"amm: emergency stop: {failure.headline(breach)}"
-            note = "nothing softer ended it in time, so its process was killed"
-            evidence = from_text(self._board.evidence(self._slot, stop.generation))
-            text = failure.explain(breach, (), nodeid=item.nodeid, exact=True, notes=(note,), evidence=evidence)
+        text = lost.text() or f"the isolated test ended with {how} before it could report"
         call = _report(item, "call", "failed", text)
+        call.duration = record.seconds
         teardown = _report(item, "teardown", "passed", None)
-        if record:
-            setattr(teardown, RECORD_ATTRIBUTE, packed(record))
+        teardown.user_properties += junit_properties(record)
+        setattr(teardown, RECORD_ATTRIBUTE, packed(record))
         return [_report(item, "setup", "passed", None), call, teardown]
 
 

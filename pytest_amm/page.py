@@ -196,7 +196,7 @@ def _row(test: Mapping[str, Any], most_bytes: int) -> str:
     cells = []
     for name, key in _COLUMNS:
         value = values[key]
-        shown = f"{value:.3f}" if key == "seconds" else format_size(value)
+        shown = f"{value:.3f}" if key == "seconds" else format_size(value) if test["phases"] else ""
         bar = f' class="bar" style="--w:{value / most_bytes:.1%}"' if name == "growth" else ""
         cells.append(f'<td data-v="{value}"{bar}>{shown}</td>')
     note = f' <span class="bad">{_note(test)}</span>' if _note(test) else ""

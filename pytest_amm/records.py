@@ -69,22 +69,6 @@ class Record:
         return max(self.phases, key=lambda phase: phase.tree_peak_bytes).name if self.phases else "call"
 
 
-def killed_record(nodeid: str, breach: Breach, *, worker: str = "") -> Record:
-    """What is known of a test whose process was killed."""
-    phase = Phase("call", 0, breach.peak_bytes, 0, breach.peak_bytes)
-    path = nodeid.partition("::")[0]
-    return Record(
-        nodeid=nodeid,
-        outcome="failed",
-        start_seconds=0.0,
-        seconds=0.0,
-        phases=(phase,),
-        worker=worker,
-        location=(path, 1),
-        breach=breach,
-    )
-
-
 def to_data(record: Record) -> dict[str, Any]:
     """Plain dicts, lists, numbers and strings: the `tests` entries of the JSON report."""
     return {
@@ -227,11 +211,13 @@ def _breach(carried: Sequence[Any] | None) -> Breach | None:
 
 def junit_properties(record: Record) -> list[tuple[str, object]]:
     """What stands as properties of the test case in a JUnit file."""
-    figures: list[tuple[str, object]] = [
-        ("amm_peak_bytes", record.peak_bytes),
-        ("amm_growth_bytes", record.growth_bytes),
-        ("amm_kept_bytes", record.kept_bytes),
-    ]
+    figures: list[tuple[str, object]] = []
+    if record.phases:  # else its process is gone, and nobody saw its peak
+        figures += [
+            ("amm_peak_bytes", record.peak_bytes),
+            ("amm_growth_bytes", record.growth_bytes),
+            ("amm_kept_bytes", record.kept_bytes),
+        ]
     if record.breach:
         from pytest_amm.failure import headline
 

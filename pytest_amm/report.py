@@ -18,18 +18,18 @@ import pytest
 from amm_exporter import __version__
 from amm_exporter.units import format_size
 from pytest_amm import terminal
-from pytest_amm.board import RUNG_KILL, Board
+from pytest_amm.board import Board
 from pytest_amm.measure import packed_record_of
-from pytest_amm.records import killed_record, packed, to_data, to_tell, unpack
+from pytest_amm.records import to_data, to_tell, unpack
 from pytest_amm.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_amm.compare import Change
     from pytest_amm.jsonfile import JsonReport
+    from pytest_amm.lost import Starts
 
 _MESSAGE_CHARACTERS = 8000
 """How much of a failure's text the reports keep, from its end."""
-KILLED = "nothing softer ended it in time, so its process was killed"
 
 
 class Reporter:
@@ -51,16 +51,20 @@ class Reporter:
         self._json = _journal(journal, self._session) if journal else None
         self._changes: list[Change] | None = None
         self._outside_bytes = 0
+        self._starts: Starts | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        gone = str(report.when) == "???"
+        if gone:  # what xdist and pytest-forked tell of a process that is gone
+            self._tell_lost(report)
         if self._keeps_messages and (report.failed or report.sections):
             from pytest_amm import failure
 
             text = failure.text_of(report)[-_MESSAGE_CHARACTERS:]
             if text:  # a breach that only warns stands in a section of a test that passed
                 self._messages[report.nodeid] = text
-        if report.when == "teardown":
+        if gone or report.when == "teardown":
             values = packed_record_of(report)
             if values is not None:
                 self._packed.append(values)
@@ -69,28 +73,21 @@ class Reporter:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """xdist makes a worker: tell it where the board is."""
+        """xdist makes a worker: tell it where the board is, and know what its tests are at when it dies."""
         if self.board:
             node.workerinput["amm_board"] = self.board.path
+        if self._starts is None:
+            from pytest_amm.lost import Starts
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        """A worker of xdist died: if the watchdog killed it, the report of its test says why."""
-        if self.board is None:
-            return
-        from pytest_amm import failure
-        from pytest_amm.breach import breach_of
-        from pytest_amm.evidence import from_text
+            self._starts = Starts()
+            self._config.pluginmanager.register(self._starts, "amm-starts")
 
-        for slot in self.board.slots():
-            stop = self.board.stop(slot)
-            if stop.rungs & RUNG_KILL and self.board.is_named(slot, crashitem):
-                breach = breach_of(stop, phase="call")
-                evidence = from_text(self.board.evidence(slot, stop.generation))
-                text = failure.explain(breach, (), nodeid=crashitem, exact=True, notes=(KILLED,), evidence=evidence)
-                report.longrepr = text
-                gateway = getattr(getattr(report, "node", None), "gateway", None)  # set by xdist
-                self._packed.append(packed(killed_record(crashitem, breach, worker=getattr(gateway, "id", ""))))
+    def _tell_lost(self, report: pytest.TestReport) -> None:
+        from pytest_amm import lost
+
+        began = self._starts.of(report.nodeid) if self._starts else None
+        run_started = self._session["started_unix_seconds"]
+        lost.tell(self._config, report, self.board, began or lost.Began(None, *report.location[:2]), run_started)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -126,7 +123,8 @@ class Reporter:
         quiet = terminalreporter.verbosity < 0
         settings = self._settings
         everything = terminalreporter.verbosity >= 2
-        records = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
+        told = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
+        records = [record for record in told if record.phases]  # else its process is gone, and nobody saw its peak
         if records and (not quiet or any(map(terminal.fails, records))):
             top_count = len(records) if everything else settings.top_count
             terminalreporter.write_sep("=", "memory")

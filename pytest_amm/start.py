@@ -83,6 +83,8 @@ class Parts:
         self._settings = settings
         self._board = board
         self._slot = launch.slot_of(worker)
+        self._worker = worker
+        self._started = started
         self._stops = settings.on_breach == "stop"
         self._meter = config.stash[METER] = Meter()
         self._meter.claim()
@@ -114,7 +116,14 @@ class Parts:
             from pytest_amm.isolate import Isolation
 
             own_slot = self._slot + launch.ISOLATED_SLOTS
-            isolation = Isolation(self._board, own_slot, self._in_child, every=self._settings.isolate)
+            isolation = Isolation(
+                self._board,
+                own_slot,
+                self._in_child,
+                every=self._settings.isolate,
+                worker=self._worker,
+                run_started=self._started,
+            )
             isolation.read(items)
             self._config.pluginmanager.register(isolation, "amm-isolate")
         self._measurer.collected(self._config, items, marked="amm_budget" in markers)

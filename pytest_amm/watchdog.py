@@ -231,6 +231,7 @@ class Watchdog:
             pid,
             pursuit.started,
             pursuit.grew_until,
+            slot.subtree_bytes,
             name,
         )
         self._board.write_stop(slot.number, stop)

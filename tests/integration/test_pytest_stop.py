@@ -240,10 +240,15 @@ def test_isolated_tests_report_output_outcome_and_fixtures_as_others(pytester: p
 
 
 def test_a_giant_in_an_xdist_worker_costs_the_worker_only(pytester: pytest.Pytester) -> None:
-    tests = report(pytester, "def test_it():\n    b'1' * (2000 << 20)\n", "-n1")
+    tests = report(pytester, "def test_it():\n    b'1' * (2000 << 20)\n", "-n1", "--junitxml=junit.xml")
     breach = tests["test_it"]["breach"]
     assert isinstance(breach, dict)
     assert breach["peak_bytes"] < 300 << 20
+    phase: dict[str, int] = tests["test_it"]["phases"][0]  # type: ignore[index]
+    assert 20 << 20 < phase["start_bytes"] < phase["peak_bytes"] < breach["peak_bytes"] - (10 << 20)  # the controller's
+    assert (tests["test_it"]["worker"], tests["test_it"]["kept_bytes"]) == ("gw0", 0)
+    assert 0 < float(str(tests["test_it"]["seconds"])) < float(str(tests["test_after"]["start_seconds"]))
+    assert f'name="amm_peak_bytes" value="{phase["peak_bytes"]}"' in (pytester.path / "junit.xml").read_text()
     assert "  stack    test_it (test_it.py:" in str(tests["test_it"]["message"])
     assert tests["test_after"]["outcome"] == "passed"
 

@@ -25,7 +25,7 @@ def test_every_field_comes_back_and_touches_no_other(board: Board, slot: int) ->
         (7, 3, 11),
         "tests/test_ü.py::test_x[a-b]",
         Seen(7, 2, 2**42, 2**43),
-        Stop(7, "test", 2**44, 2**45, 15, 123, 1.5, 2.5, "python3"),
+        Stop(7, "test", 2**44, 2**45, 15, 123, 1.5, 2.5, 2**46, "python3"),
     )
     board.write_owner(slot, values[0])
     board.write_answer(slot, *values[1])

@@ -101,3 +101,8 @@ def test_what_lay_resident_before_a_test_may_have_hidden_its_need(lay_in_base: i
     base = {"tests": [*others, placed(MB, 50 * MB + lay_in_base, "gw0")]}
     now = [*others, placed(6 * MB, 40 * MB, "gw1")]
     assert bool(regressions(compare([base], now), 0.1)) is regressed
+
+
+def test_a_test_whose_process_ended_unseen_is_not_compared() -> None:
+    unseen = {"tests": [{"nodeid": "t", "growth_bytes": 0, "phases": []}]}
+    assert compare([unseen], document({"t": 90 * MB})["tests"]) == []  # type: ignore[arg-type]

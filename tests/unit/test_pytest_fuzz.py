@@ -204,7 +204,7 @@ def test_a_budget_marker_takes_any_argument_as_documented_or_refuses_it_in_one_l
 
 def test_a_marker_without_arguments_refuses_any(item: pytest.Item) -> None:
     chance = random.Random("amm_isolate")
-    isolation = Isolation(None, 0, lambda: None, every=False)
+    isolation = Isolation(None, 0, lambda: None, every=False, worker="", run_started=0.0)
     set_mark(item, "amm_isolate")
     assert refusal(lambda: isolation.read([item])) is None
     for _ in range(100):
