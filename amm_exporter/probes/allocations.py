@@ -112,8 +112,8 @@ def _sizes() -> Counter[tuple[str, int]]:
     sizes: Counter[tuple[str, int]] = Counter()
     if tracemalloc.is_tracing():
         own = (tracemalloc.__file__, _OWN)
-        for trace in tracemalloc.take_snapshot().traces:
-            frame = trace.traceback[-1]
+        for group in tracemalloc.take_snapshot().statistics("lineno"):  # each trace by itself takes three times as long
+            frame = group.traceback[0]
             if frame.filename.startswith(_COMMAND) or not frame.filename.startswith(own):
-                sizes[frame.filename, frame.lineno] += trace.size
+                sizes[frame.filename, frame.lineno] = group.size
     return sizes
