@@ -1,12 +1,17 @@
-"""Breaches and leaks as workflow commands, which GitHub Actions shows beside the line of the test. Pure."""
+"""Breaches, leaks and regressions as workflow commands, that GitHub Actions shows at the line of the test. Pure."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
+from amm_exporter.units import format_size
 from pytest_amm.failure import headline
 from pytest_amm.records import Record
+
+if TYPE_CHECKING:
+    from pytest_amm.compare import Change
 
 
 def annotation(record: Record, *, folder: str = "") -> str | None:
@@ -20,10 +25,20 @@ def annotation(record: Record, *, folder: str = "") -> str | None:
         title, words = "Memory leak", "each call leaves memory behind; its failure says how much and where"
     else:
         return None
-    path, line = record.location
     level = "warning" if record.outcome == "passed" else "error"
+    return _command(level, record.location, title, f"{record.nodeid}: {words}", folder)
+
+
+def regression(change: Change, *, folder: str = "") -> str:
+    """The same for a test that `--amm-fail-growth` fails the run for."""
+    words = f"grows by {format_size(change.now_bytes)}, it was {format_size(change.base_bytes)}"
+    return _command("error", change.location, "Memory growth", f"{change.nodeid}: {words}", folder)
+
+
+def _command(level: str, location: tuple[str, int], title: str, text: str, folder: str) -> str:
+    path, line = location
     place = f"file={_property(os.path.join(folder, path))},line={line},title={title}"
-    return f"::{level} {place}::{_data(f'{record.nodeid}: {words}')}"
+    return f"::{level} {place}::{_data(text)}"
 
 
 def folder_in(workspace: str | None, rootdir: str) -> str:

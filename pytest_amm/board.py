@@ -257,8 +257,7 @@ class Board:
         self._map[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "little") + raw
 
     def host_level(self) -> int:
-        (level,) = _GENERATION.unpack_from(self._map, _HOST_LEVEL_AT)
-        return int(level)
+        return int(_GENERATION.unpack_from(self._map, _HOST_LEVEL_AT)[0])
 
     def seen(self, slot: int) -> Seen:
         return Seen(*_SEEN.unpack_from(self._map, _at(slot) + _SEEN_AT))

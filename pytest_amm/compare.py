@@ -35,6 +35,7 @@ class Change:
     base_bytes: int
     now_bytes: int
     noise_bytes: int
+    location: tuple[str, int] = ("", 0)
 
     @property
     def difference_bytes(self) -> int:
@@ -55,6 +56,7 @@ def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
     before = [_growths(base["tests"]) for base in bases]
     now = _growths(tests)
     newest = before[-1]
+    places = {test["nodeid"]: (test.get("file", ""), test.get("line", 0)) for test in tests}
     common = [nodeid for nodeid in now if nodeid in newest]
     noise_bytes = noise(now[nodeid] - newest[nodeid] for nodeid in common)
     lay_before, lies_now = _lay_resident(bases[-1]["tests"]), _lay_resident(tests)
@@ -68,6 +70,7 @@ def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
                 _spread([base[nodeid] for base in before if nodeid in base]),
                 lay_before.get(nodeid, 0) - lies_now.get(nodeid, 0),
             ),
+            location=places[nodeid],
         )
         for nodeid in common
     ]

@@ -28,6 +28,7 @@ DECISION = pytest.StashKey[str]()
 
 SUITE_SECONDS = 3.0
 """With --amm-leaks a test without a marker is given this long: a suite has many."""
+ALLOWS = '@pytest.mark.amm_leak(max_per_call="...")'
 _REPEAT = "not repeatable"
 
 
@@ -72,8 +73,13 @@ def parse_rule(arguments: Mapping[str, Any]) -> LeakRule:
     return LeakRule(**values)
 
 
-def check(fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes: int | None = None) -> PerCallVerdict:
-    """Decide, and raise when `fn` leaks; within the headroom, so that a leak is told as one, not as a breach."""
+def check(
+    fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes: int | None = None, allows: str = ALLOWS
+) -> PerCallVerdict:
+    """Decide, and raise when `fn` leaks; within the headroom, so that a leak is told as one, not as a breach.
+
+    `allows` is what to write where a leak is meant to stay.
+    """
     from amm_exporter.control.leak_gate import MOST_GAINED_BYTES, leak_per_call
 
     room_bytes = MOST_GAINED_BYTES if headroom_bytes is None else headroom_bytes // 4  # a batch may be twice the last
@@ -86,11 +92,11 @@ def check(fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes
         most_gained_bytes=min(MOST_GAINED_BYTES, room_bytes),
     )
     if verdict.decision == "leak":
-        raise OverBudget(explain(verdict, rule, what=what), pytrace=False)
+        raise OverBudget(explain(verdict, rule, what=what, allows=allows), pytrace=False)
     return verdict
 
 
-def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str) -> str:
+def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str, allows: str) -> str:
     """The failure text of a leak."""
     alike = format_size(verdict.bytes_per_call) == format_size(rule.max_per_call_bytes)
     size = _exact if alike else format_size
@@ -104,7 +110,7 @@ def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str) -> str:
     lines += [f"  type     {name}: {count:.3g} more a call" for name, count in verdict.types]
     lines += [f"  line     {site}: {format_size(size)} a call" for site, size in verdict.sites]
     lines += [f"  how      {reason}" for reason in verdict.reasons[1:]]  # the first says what stands above
-    lines.append('  next     if this is meant to stay: @pytest.mark.amm_leak(max_per_call="...")')
+    lines.append(f"  next     if this is meant to stay: {allows}")
     return "\n".join(lines)
 
 

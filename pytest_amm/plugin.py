@@ -54,6 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_amm.settings import read
 
         settings = read(asked)
+        if settings.hard and not settings.has_budget:
+            from pytest_amm.settings import HardAlone
+
+            config.pluginmanager.register(HardAlone(), "amm-hard-alone")
         if settings.active:
             from pytest_amm.start import start
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from amm_exporter.units import format_size
 from pytest_amm import terminal
 from pytest_amm.board import Board
 from pytest_amm.measure import packed_record_of
-from pytest_amm.records import to_data, to_tell, unpack
+from pytest_amm.records import Record, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Reporter:
                 _make_writable(flag, path)
         self._json = _journal(journal, self._session) if journal else None
         self._changes: list[Change] | None = None
+        self._regressed: list[Change] = []
         self._outside_bytes = 0
         self._starts: Starts | None = None
 
@@ -116,7 +117,8 @@ class Reporter:
 
             self._changes = compare(self._bases, tests)
             ratio = settings.fail_growth_ratio
-            if ratio is not None and regressions(self._changes, ratio) and session.exitstatus == pytest.ExitCode.OK:
+            self._regressed = regressions(self._changes, ratio) if ratio is not None else []
+            if self._regressed and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -158,10 +160,7 @@ class Reporter:
             for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=count, width=width):
                 terminalreporter.write_line(line)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            from pytest_amm.annotations import annotation, folder_in
-
-            folder = folder_in(os.environ.get("GITHUB_WORKSPACE"), str(self._config.rootpath))
-            for text in filter(None, (annotation(record, folder=folder) for record in records)):
+            for text in self._annotations(records):
                 terminalreporter.write_line(text)
 
     def pytest_unconfigure(self) -> None:
@@ -172,6 +171,14 @@ class Reporter:
             self._json.close()
         if self.journal and self.journal != self._settings.json_path:
             os.unlink(self.journal)
+
+    def _annotations(self, records: Sequence[Record]) -> Iterator[str]:
+        from pytest_amm.annotations import annotation, folder_in, regression
+
+        folder = folder_in(os.environ.get("GITHUB_WORKSPACE"), str(self._config.rootpath))
+        yield from filter(None, (annotation(record, folder=folder) for record in records))
+        for change in self._regressed:
+            yield regression(change, folder=folder)
 
     def _data(self, values: Sequence[Any]) -> dict[str, Any]:
         data = to_data(unpack(values))

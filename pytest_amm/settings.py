@@ -5,12 +5,13 @@ An unusable value is a `pytest.UsageError` of one line that names its source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_amm.markers import markers_in_use
 from pytest_amm.options import OPTIONS
 from pytest_amm.parsers import parse
 
@@ -68,6 +69,18 @@ class Settings:
         )
 
 
+class HardAlone:
+    """`--amm-hard` with no budget of an option: which markers there are to hold is known once tests are collected.
+
+    Said and not refused: a suite with the option in its ini file may be run in parts, some without a marker.
+    """
+
+    def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> str | None:
+        if "amm_budget" in markers_in_use(items):
+            return None
+        return "amm: --amm-hard has no budget to hold: add --amm-budget, --amm-test-budget or @pytest.mark.amm_budget"
+
+
 def read(asked_for: Mapping[str, tuple[str, object]]) -> Settings:
     """The values of what `asked` found. Raises pytest.UsageError with one line for the first that cannot be used."""
     values = {name: parse(_KINDS[name], source, raw) for name, (source, raw) in asked_for.items()}
@@ -107,10 +120,6 @@ def _check_together(settings: Settings, asked_for: Mapping[str, tuple[str, objec
     if settings.fail_growth_ratio is not None and not settings.compare_paths:
         source = asked_for["amm_fail_growth"][0]
         raise pytest.UsageError(f"{source}: needs a report to compare with: add --amm-compare BASE.json")
-    budgets = (settings.budget_bytes, settings.test_budget_bytes, settings.directories)
-    if settings.hard and not any(budgets):
-        source = asked_for["amm_hard"][0]
-        raise pytest.UsageError(f"{source}: needs a budget to hold: add --amm-budget or --amm-test-budget")
     emergency, warn = settings.emergency_ratio, settings.emergency_warn_ratio
     if emergency is not None and warn is not None and warn > emergency:
         source = asked_for["amm_emergency_warn"][0]

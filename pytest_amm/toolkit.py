@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 LARGEST_CHUNK = 50
 MOST_THREADS = 8
+_ALLOWS = 'amm.leak_check(fn, max_per_call="...")'
 _STEPS = ((0.85, 0.1), (0.8, 0.2), (0.7, 0.5), (0.6, 0.8), (0.0, 1.0))
 """From this share of the machine's memory in use on, this share of the chunk and of the threads."""
 
@@ -105,7 +106,8 @@ class Toolkit:
         Takes the arguments of the marker: max_per_call, warmup, confidence, time_limit.
         """
         name = getattr(fn, "__qualname__", repr(fn))
-        return leakgate.check(fn, leakgate.parse_rule(rule), what=name, headroom_bytes=self._headroom())
+        parsed = leakgate.parse_rule(rule)
+        return leakgate.check(fn, parsed, what=name, headroom_bytes=self._headroom(), allows=_ALLOWS)
 
     def before_after(self, fn: Callable[[], object], strategy: Callable[[], object], *, rounds: int = 5) -> Effect:
         """How much of what `fn` leaves resident `strategy` gives back, once malloc is asked to return what is free.

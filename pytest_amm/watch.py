@@ -5,6 +5,7 @@ Nothing in the process is changed for it, and it costs a few microseconds a test
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -105,10 +106,11 @@ class Watch:
         from amm_exporter.units import format_ratio
 
         header = self._board.header()
-        return (
-            f"{format_ratio(header.host_ppm / 1e6)} of the memory of this machine or container in use, "
-            f"every task stood still for memory {format_ratio(header.stall_ppm / 1e6)} of the last 10 s"
-        )
+        words = f"{format_ratio(header.host_ppm / 1e6)} of the memory of this machine or container in use"
+        emergency_ratio = json.loads(self._board.host_settings()).get("emergency_ratio")
+        if emergency_ratio is not None and header.host_ppm >= emergency_ratio * 1e6:
+            return words
+        return f"{words}, every task stood still for memory {format_ratio(header.stall_ppm / 1e6)} of the last 10 s"
 
     def _reaped(self, most_bytes: int, seen: Seen | None) -> int:
         """The kernel keeps the largest peak of all children that were waited for (getrusage(2), RUSAGE_CHILDREN).

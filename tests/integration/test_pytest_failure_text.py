@@ -47,4 +47,6 @@ def test_a_leak_is_told_as_one_within_the_budget_of_its_test(pytester: pytest.Py
     result = pytester.runpytest_subprocess("--amm-json=report.json")
     assert result.parseoutcomes() == {"failed": 2}
     assert len([line for line in result.outlines if line.startswith("leaks 4.9 KiB a call")]) == 2
+    result.stdout.fnmatch_lines(['*this is meant to stay: @pytest.mark.amm_leak(max_per_call="...")'])
+    result.stdout.fnmatch_lines(['*this is meant to stay: amm.leak_check(fn, max_per_call="...")'])
     assert all(test["breach"] is None for test in json.loads((pytester.path / "report.json").read_text())["tests"])

@@ -71,3 +71,18 @@ def test_a_marker_that_takes_no_argument_says_so(pytester: pytest.Pytester) -> N
     result = pytester.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *::test_it: @pytest.mark.amm_isolate: takes no argument"])
+
+
+def test_hard_holds_the_budget_of_a_marker(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.amm_budget('64MB')\ndef test_it(): bytearray(1 << 30)\n")
+    result = pytester.runpytest_subprocess("--amm-hard")
+    assert result.parseoutcomes() == {"failed": 1}
+    result.stdout.fnmatch_lines(["refused in call: an allocation that would pass the budget of 64 MiB"])
+    result.stdout.no_fnmatch_line("*has no budget to hold*")
+
+
+def test_hard_without_any_budget_is_told_and_refuses_no_part_of_a_suite(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_inprocess("--amm-hard")
+    assert result.parseoutcomes() == {"passed": 1}
+    result.stdout.fnmatch_lines(["amm: --amm-hard has no budget to hold: add --amm-budget, *"])

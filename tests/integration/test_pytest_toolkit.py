@@ -216,6 +216,7 @@ def test_junit_properties_comparison_page_and_annotations(
             "* MiB * MiB * MiB * KiB  test_it.py::test_it (more than 10%)",
             "this fails the run: 1 test grew by more than 10% and more than the noise",
             "::error file=test_it.py,line=1,title=Memory budget::test_it.py::test_it: grew *",
+            "::error file=test_it.py,line=1,title=Memory growth::test_it.py::test_it: grows by * MiB, it was * MiB",
         ]
     )
     assert "test_it.py::test_it" in (pytester.path / "r.html").read_text()

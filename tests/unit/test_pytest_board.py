@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_amm.board import POINT_COUNT, SLOT_COUNT, Board, Header, Owner, Seen, Stop
+from pytest_amm.meter import Meter
 from pytest_amm.timeline import Timeline
+from pytest_amm.watch import Watch
 
 
 @pytest.fixture
@@ -79,3 +81,20 @@ def test_the_timeline_stays_within_its_points_and_keeps_the_highest(board: Board
     assert len(points) <= POINT_COUNT
     assert max(size for _, size in points) == 999
     assert points == sorted(points)
+
+
+@pytest.mark.parametrize(
+    ("used_ppm", "stall_ppm", "stalls_told"),
+    [(850_000, 0, False), (849_000, 410_000, True), (300_000, 390_000, True)],
+    ids=["only the ratio", "only the stalls", "the stalls, which have passed since"],
+)
+def test_an_emergency_speaks_of_stalls_only_where_the_ratio_was_not_it(
+    board: Board, used_ppm: int, stall_ppm: int, stalls_told: bool
+) -> None:
+    board.write_host_settings('{"emergency_ratio": 0.85, "stall_ratio": 0.4}')
+    board.write_header(Header(1, 2, 2, used_ppm, stall_ppm))
+    meter = Meter()
+    words = Watch(board, 1, meter).host_words
+    meter.close()
+    assert words.startswith(f"{used_ppm / 1e4:g}% of the memory of this machine or container in use")
+    assert ("every task stood still for memory" in words) is stalls_told

@@ -32,7 +32,7 @@ DOCUMENTED: dict[str, Callable[[Settings], bool]] = {
     "amm_test_budget": lambda found: found.test_budget_bytes is not None and found.test_budget_bytes > 0,
     "amm_budget_for": lambda found: all(each.path and each.size_bytes > 0 for each in found.directories),
     "amm_on_breach": lambda found: found.on_breach in BREACH_MODES,
-    "amm_hard": lambda found: not found.hard,  # alone it has no budget to hold
+    "amm_hard": lambda found: found.hard in (True, False),
     "amm_isolate": lambda found: found.isolate in (True, False),
     "amm_emergency": lambda found: found.emergency_ratio is None or 0 < found.emergency_ratio <= 1,
     "amm_emergency_warn": lambda found: 0 < found.emergency_warn_ratio <= 0.85,

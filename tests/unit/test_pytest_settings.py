@@ -130,12 +130,6 @@ def test_growth_needs_a_report_to_compare_with() -> None:
     assert str(caught.value) == "AMM_FAIL_GROWTH: needs a report to compare with: add --amm-compare BASE.json"
 
 
-def test_hard_needs_a_budget() -> None:
-    with pytest.raises(pytest.UsageError) as caught:
-        read({"amm_hard": ("--amm-hard", True)})
-    assert str(caught.value) == "--amm-hard: needs a budget to hold: add --amm-budget or --amm-test-budget"
-
-
 def test_the_warning_comes_before_the_stop() -> None:
     with pytest.raises(pytest.UsageError) as caught:
         read({"amm_emergency": ("flag", "70%"), "amm_emergency_warn": ("ini", "75%")})
