@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from pytest_amm import failure
+from pytest_amm import carried, failure
 from pytest_amm.board import Board
 from pytest_amm.lost import Began, Lost
 from pytest_amm.measure import RECORD_ATTRIBUTE
@@ -80,9 +80,10 @@ class Isolation:
         try:
             with os.fdopen(answer, "rb") as file:
                 file.seek(0)
-                reports, ends, exits = pickle.loads(file.read())
+                reports, ends, exits, warned = pickle.loads(file.read())
         except (EOFError, pickle.UnpicklingError):  # it ended before, or while, it wrote
             return self._lost(item, os.waitstatus_to_exitcode(status), began, usage.ru_maxrss * 1024)
+        carried.tell(item, [carried.Carried(*each) for each in warned])
         if exits is not None:
             raise exits
         item.session.shouldstop = item.session.shouldstop or ends
@@ -94,11 +95,12 @@ class Isolation:
         code = 1
         try:
             self._prepare_child()
-            reports, exits = _reports(item)
+            with carried.caught(item.config) as warned:
+                reports, exits = _reports(item)
             hook = item.config.hook
             data = [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
             with os.fdopen(os.dup(answer), "wb") as file:
-                file.write(pickle.dumps((data, item.session.shouldstop, exits)))
+                file.write(pickle.dumps((data, item.session.shouldstop, exits, warned)))
             code = 0
         finally:
             sys.stdout.flush()

@@ -151,3 +151,32 @@ def test_who_ends_the_session_ends_it_from_an_isolated_test_too(
     result = pytester.runpytest_subprocess("--amm-budget=200MB", "--amm-isolate", "-s")
     assert (result.ret, result.parseoutcomes()) == (code, {"passed": 1})
     result.stdout.fnmatch_lines(["*was torn down*", said])
+
+
+WARNS = """
+import os, warnings
+
+class Own(UserWarning):
+    def __init__(self, one, two): super().__init__(f"{one} and {two}")
+
+def test_warns():
+    class Local(UserWarning): pass
+    warnings.warn("an old name", DeprecationWarning)
+    warnings.warn(Own(1, 2))
+    warnings.warn("of a local class", Local)
+    with warnings.catch_warnings(record=True):
+        warnings.warn("caught by the test")
+
+def test_raises_it():
+    warnings.warn("for good", FutureWarning)
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_warnings_stand_in_the_summary_as_without_a_child(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    pytester.makepyfile(test_it=WARNS)
+    result = pytester.runpytest_subprocess("--amm-isolate", "--amm-peaks", "-W", "error::FutureWarning", *workers)
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1, "warnings": 3}
+    result.stdout.fnmatch_lines(["*test_it.py:8: DeprecationWarning: an old name", "*test_it.py:9: Own: 1 and 2"])
+    result.stdout.fnmatch_lines(["*test_it.py:10: UserWarning: Local: of a local class"])
+    result.stdout.no_fnmatch_line("*caught by the test*")
