@@ -37,6 +37,9 @@ class Sampler:
 
     A probe that fails leaves its part of the sample None, is named in `Sample.failed` and logged once until it works
     again. `probes` says of each one whether its last read succeeded.
+
+    A daemon closes all descriptors at once, and files of the program get their numbers: where one probe fails, or the
+    process's own file is another one, all are opened anew.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Sampler:
             clock=clock,
             refresh_seconds=LIMIT_SECONDS,
         )
+        self._kept: list[TreeProbe | LimitProbe | PressureProbe] = [self._tree, self._limit]
         self.probes: dict[str, bool] = {}
         self._failed: frozenset[str] = frozenset()
         self._host: HostMemory | None = None
@@ -75,12 +79,15 @@ class Sampler:
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
+        self._kept.append(self._pressure)
         if self._pressure.unavailable:
             log.info("no pressure stall information: %s", self._pressure.unavailable)
 
     def take(self) -> Sample:
         """One look at everything. Never raises for a source that cannot be read."""
         now = self._clock()
+        if self._process.lost_its_file:
+            self.close()
         limits = self._try("limit", self._read_limits) or ()
         tree = self._try("tree", self._tree.read) if self._needs_tree else None
         process = tree.processes[0] if tree else self._try("process", self._process.read)
@@ -155,7 +162,8 @@ class Sampler:
         return self._try("process_details", self._process.start_unix_seconds)
 
     def close(self) -> None:
-        for probe in (self._process, self._tree, self._limit, self._pressure):
+        """Each file is opened again by the next reading."""
+        for probe in self._kept:
             probe.close()
 
     def _unified_cgroup(self) -> Path | None:
@@ -187,6 +195,7 @@ class Sampler:
         self._failed = frozenset(probe for probe, works in self.probes.items() if not works)
         if worked and problem is not None:
             log.warning("probe %s failed, its metrics are absent until it works again: %s", name, problem)
+            self.close()
         elif not worked and problem is None:
             log.info("probe %s works again", name)
 

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import logging
 
-from amm_exporter.analysis.tiers import TierTrack, classify, fill_rate, next_pause, slack_bytes, smoothed_rate
+from amm_exporter.analysis.tiers import (
+    SMOOTHING_SECONDS,
+    TierTrack,
+    classify,
+    fill_rate,
+    next_pause,
+    slack_bytes,
+    smoothed_rate,
+)
 from amm_exporter.errors import PolicyError
 from amm_exporter.model import RAISED_TIERS, Reading, Sample, Tier, TierChange
 from amm_exporter.policy import Policy
@@ -28,6 +36,7 @@ class TierKeeper:
         self._enter_limit = 0
         self._rate = 0.0
         self._trend = 0.0
+        self._starts_until: float | None = t_seconds + SMOOTHING_SECONDS
         self._complaints: set[str] = set()
 
     def decide(self, sample: Sample) -> TierChange | None:
@@ -44,6 +53,8 @@ class TierKeeper:
         self._follow_limit(sample.limit.size_bytes if sample.limit else 0)
         tier = classify(worst.ratio, self.track.tier, self.enter_ratios, self._policy.hysteresis_ratio)
         left = self.track.move(sample.t_seconds, tier)
+        if self._starts_until is not None and sample.t_seconds >= self._starts_until:
+            self._end_start()
         if left is None:
             return None
         return TierChange(t_seconds=sample.t_seconds, previous=left, tier=tier, reading=worst)
@@ -62,8 +73,16 @@ class TierKeeper:
 
     @property
     def exhaustion_seconds(self) -> float | None:
-        """Until the worst reading reaches its limit by the growth of the last half minute; None while it rests."""
-        return self.worst.headroom_bytes / self._trend if self.worst and self._trend > 0 else None
+        """Until the worst reading reaches its limit by the growth of the last half minute; None while it rests, and
+        for the first half minute while there is ample room: each program grows as it starts."""
+        starts = self._starts_until is not None and self.track.tier is Tier.NORMAL
+        return self.worst.headroom_bytes / self._trend if self.worst and self._trend > 0 and not starts else None
+
+    def _end_start(self) -> None:
+        """What a program at rest took to start says nothing of how it goes on."""
+        self._starts_until = None
+        if self.track.tier is Tier.NORMAL:
+            self._trend = 0.0
 
     def _follow_growth(self, grown_bytes: int, elapsed_seconds: float) -> None:
         self._rate = fill_rate(self._rate, grown_bytes, elapsed_seconds)

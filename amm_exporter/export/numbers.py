@@ -59,6 +59,7 @@ def _header(document: dict[str, Any]) -> str:
 
 def _tiles(document: dict[str, Any]) -> str:
     leaks = [row["series"] for row in document["growth"] if row["leaking"]]
+    decided = [row["series"] for row in document["growth"] if not row["measuring"]]
     limit = min(document["limits_bytes"].values(), default=None)
     source = min(document["limits_bytes"], key=document["limits_bytes"].get, default="no limit is known")
     facts = [
@@ -66,7 +67,7 @@ def _tiles(document: dict[str, Any]) -> str:
         ("Limit", size(limit), f"from {source}" if limit is not None else source),
         ("Headroom", size(document["headroom_bytes"]), "before the limit that binds"),
         ("Time left", duration(document["exhaustion_seconds"]), "at the measured growth"),
-        ("Leak", "yes" if leaks else "none" if document["growth"] else NOTHING, ", ".join(leaks) or "by the slope"),
+        ("Leak", "yes" if leaks else "none" if decided else NOTHING, ", ".join(leaks) or "by the slope"),
     ]
     if document["group_bytes"] is not None and document["workers"]:
         facts.insert(1, ("All processes", size(document["group_bytes"]), "resident, summed"))
@@ -131,6 +132,8 @@ def _growth(document: dict[str, Any]) -> str:
             *_slope(row),
             _band(row),
         ]
+        if not row["measuring"]
+        else [escape(row["series"]), '<i class="muted">measuring</i>', NOTHING, NOTHING, NOTHING]
         for row in document["growth"]
     ]
     return section(

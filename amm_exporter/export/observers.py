@@ -13,8 +13,11 @@ from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.control.governor import Governor
 from amm_exporter.export.source import View
 from amm_exporter.model import RAISED_TIERS, Tier
+from amm_exporter.policy import Policy
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats
 
+MAX_SETTINGS = 20
+"""Of the plan, with series of their own; those beyond are left out, as no sum of them means anything."""
 Observed = tuple[float, Mapping[str, str | int]]
 Observer = Callable[[View], Iterable[Observed]]
 
@@ -187,11 +190,17 @@ def _objects(view: View) -> Iterator[Observed]:
         yield view.census.objects_count - sum(count.count for count in view.census.types), {"type": "_other"}
 
 
+def settings_with_numbers(policy: Policy) -> list[str]:
+    """Of the plan; true and false are numbers too, 1 and 0."""
+    return [name for name, ladder in policy.plan.items() if any(isinstance(v, (int, float)) for v in ladder.values())]
+
+
 def _plan(view: View) -> Iterator[Observed]:
-    for name, ladder in view.governor.policy.plan.items():
-        value = ladder[view.governor.tier]
+    policy = view.governor.policy
+    for name in settings_with_numbers(policy)[:MAX_SETTINGS]:
+        value = policy.setting(name, view.governor.tier)
         if isinstance(value, (int, float)):
-            yield float(value), {"setting": name}  # true and false too, as 1 and 0
+            yield float(value), {"setting": name}
 
 
 def _may_have_acted(governor: Governor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 
@@ -11,9 +12,19 @@ from amm_exporter.control.evidence_desk import LISTEN_SECONDS, EvidenceDesk
 from amm_exporter.control.governor import Governor
 from amm_exporter.errors import AMMError, ProbeError
 from amm_exporter.export.evidence_log import emit
+from amm_exporter.export.observers import MAX_SETTINGS, settings_with_numbers
 from amm_exporter.export.otel import Instruments, instruments_of
 from amm_exporter.policy import Policy, load_policy
 from amm_exporter.probes.process import ProcessProbe
+
+log = logging.getLogger("amm.export")
+API = "opentelemetry.metrics"
+"""Where the stand-ins come from that OpenTelemetry gives out while nobody has set a provider."""
+CURE = (
+    "start the program by `amm run -- python program.py`, or write "
+    "`opentelemetry.metrics.set_meter_provider(MeterProvider([AMMMetricReader()]))` before amm.start() "
+    "(docs/exporter.md)"
+)
 
 
 class Session:
@@ -58,11 +69,25 @@ def start(
     """
     loaded = load_policy(policy)
     before = _own_rss()
-    instruments = instruments_of(meter_provider if meter_provider is not None else get_meter_provider())
+    provider = meter_provider if meter_provider is not None else get_meter_provider()
+    instruments = instruments_of(provider)
     if instruments.shown is not None:
         raise AMMError("AMM is already started on this MeterProvider; stop() that session before starting another")
     governor = Governor(loaded, pid=pid).start()
+    _warn(loaded, provider)
     return Session(governor, instruments, max(0, _own_rss() - before))
+
+
+def _warn(policy: Policy, provider: MeterProvider) -> None:
+    """Of what would be missed, and looked for in vain."""
+    if type(provider).__module__.startswith(API):
+        log.warning("no MeterProvider is set, so the metrics go nowhere; %s", CURE)
+    left_out = settings_with_numbers(policy)[MAX_SETTINGS:]
+    if left_out:
+        log.warning(
+            "the plan has too many settings for metrics of each: the first %d have one, %d have none, from %r on",
+            MAX_SETTINGS, len(left_out), left_out[0],
+        )  # fmt: skip
 
 
 def _own_rss() -> int:

@@ -156,12 +156,14 @@ def _memory(facts: Facts) -> dict[str, Any]:
 
 
 def _growth(facts: Facts, series: str) -> dict[str, Any]:
+    slope, *bounds = (facts.one(f"amm.memory.leak.slope{end}", series=series) for end in ("", ".lower", ".upper"))
     return {
         "series": series,
+        "measuring": bool(slope and set(bounds) == {0.0, 2 * slope}),  # as `undecided` gives
         "leaking": bool(facts.one("amm.memory.leak.detected", series=series)),
-        "slope": facts.one("amm.memory.leak.slope", series=series),
-        "lower": facts.one("amm.memory.leak.slope.lower", series=series),
-        "upper": facts.one("amm.memory.leak.slope.upper", series=series),
+        "slope": slope,
+        "lower": bounds[0],
+        "upper": bounds[1],
         "threshold": facts.one("amm.memory.leak.slope.threshold", series=series),
     }
 

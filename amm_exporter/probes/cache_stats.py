@@ -1,8 +1,8 @@
 """What a cache or an object pool tells about itself, and how to read it from the many shapes that statistics have.
 
 An object takes part by one method, `amm_stats()`, or where that is missing `stats()`, `get_stats()` or `cache_info()`.
-It returns a CacheStats or PoolStats, a mapping, a named tuple or a dataclass; the names understood are in CACHE_NAMES
-and POOL_NAMES. Every number is optional.
+It returns a CacheStats or PoolStats, a mapping, a named tuple, a dataclass, or a pair of hits and misses; the names
+understood are in CACHE_NAMES and POOL_NAMES. Every number is optional.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ def parse_stats(answer: object) -> CacheStats | PoolStats | None:
     """The statistics in an answer; None when nothing in it is understood."""
     if isinstance(answer, (CacheStats, PoolStats)):
         return answer
+    if type(answer) is tuple and [type(number) for number in answer] == [int, int]:  # as diskcache has it
+        answer = dict(zip(("hits", "misses"), answer, strict=True))
     fields = (
         merged(answer) if isinstance(answer, (list, tuple)) and not hasattr(answer, "_fields") else as_mapping(answer)
     )

@@ -12,16 +12,24 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
+import reprlib
 import types
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amm_exporter.errors import AMMError, did_you_mean
 from amm_exporter.probes import cache_counting
-from amm_exporter.probes.cache_stats import COUNTERS, METHODS, TAKES_NO_LOCK, CacheStats, PoolStats, parse_stats
+from amm_exporter.probes.cache_finding import decorated_functions, is_lru_cache, why_none
+from amm_exporter.probes.cache_stats import (
+    CACHE_NAMES,
+    COUNTERS,
+    METHODS,
+    TAKES_NO_LOCK,
+    CacheStats,
+    PoolStats,
+    parse_stats,
+)
 
 __all__ = ["CacheRegistry", "CacheStats", "PoolStats"]
 log = logging.getLogger("amm.probes")
@@ -29,7 +37,10 @@ log = logging.getLogger("amm.probes")
 MAX_NAMES = 100
 Stats = CacheStats | PoolStats
 OVERFLOW_NAMES: dict[type[Stats], str] = {CacheStats: "_other", PoolStats: "_other_pools"}
-_LRU_CACHE: type = type(functools.lru_cache(maxsize=1)(lambda: None))
+COUNTED_HINT = (
+    "; a class of Django's, Flask-Caching's or cachelib's counts with amm_exporter.kit.counted.CountedGets before it: "
+    "watch that class (docs/caches.md)"
+)
 
 
 @dataclass(slots=True)
@@ -85,9 +96,12 @@ class CacheRegistry:
     def watch_all(self, package: str) -> tuple[str, ...]:
         """Watch what `functools.lru_cache` or `functools.cache` decorates in the loaded modules of a package.
 
-        Names are `module.function`. Found ones are returned; modules loaded later need another call.
+        Names are `module.function`. Found ones are returned; modules loaded later need another call. Raises AMMError
+        for a package that is not there.
         """
         found = dict(decorated_functions(package))
+        if not found:
+            log.warning("nothing is watched in %r: %s", package, why_none(package))
         for name, function in found.items():
             if name not in self._watched:
                 self.watch(name, function)
@@ -157,6 +171,8 @@ class CacheRegistry:
                 log.warning("cannot read the statistics of %r, they are absent until it works again: %s", name, error)
             watched.failed = True
             return None
+        if stats is None and not watched.failed:
+            log.warning("cannot read the statistics of %r, they are absent until it works again: %s", name, odd(obj))
         watched.failed = stats is None
         return stats
 
@@ -201,13 +217,13 @@ def check_watchable(name: str, obj: Any) -> None:
         raise AMMError(
             f"cannot watch {name!r}: got a {type(obj).__name__}, which has no statistics; expected a "
             f"functools.lru_cache function, a cachetools cache, an amm_exporter.kit object, or one with a method "
-            f"{' or '.join(f'{method}()' for method in METHODS)}"
+            f"{' or '.join(f'{method}()' for method in METHODS)}{COUNTED_HINT if is_gettable(obj) else ''}"
         )
 
 
-def is_lru_cache(obj: Any) -> bool:
-    """Asked by type(): isinstance would wake the lazy proxies that lie around in modules."""
-    return type(obj) is _LRU_CACHE
+def is_gettable(obj: Any) -> bool:
+    """As the caches of Django, Flask-Caching and cachelib are."""
+    return all(callable(getattr(obj, method, None)) for method in ("get", "set"))
 
 
 def read_stats(obj: Any) -> Stats | None:
@@ -216,11 +232,29 @@ def read_stats(obj: Any) -> Stats | None:
     if is_lru_cache(obj):
         info = obj.cache_info()
         return CacheStats(hits=info.hits, misses=info.misses, entries=info.currsize, max_entries=info.maxsize)
+    return parse_stats(asked(obj)[1])
+
+
+def asked(obj: Any) -> tuple[str, object]:
+    """The method that tells the statistics, and what it answers."""
     for method in METHODS:
         statistics = getattr(obj, method, None)
         if callable(statistics):
-            return parse_stats(statistics())
-    return None
+            return method, statistics()
+    return METHODS[0], None
+
+
+def odd(obj: Any) -> str:
+    """What is wrong with an answer that is not understood. Never raises."""
+    try:
+        method, answer = asked(obj)
+        told = reprlib.repr(answer)
+    except Exception as error:  # noqa: BLE001 - a foreign object's own method or repr
+        return str(error)
+    return (
+        f"{type(obj).__name__}.{method}() returned {told}; expected a mapping with {', '.join(CACHE_NAMES)} or some of "
+        f"them: add a method {METHODS[0]}() that returns one (docs/caches.md)"
+    )
 
 
 def counters(stats: Stats) -> dict[str, int]:
@@ -246,21 +280,3 @@ def added(one: Stats, other: Stats) -> Stats:
         values = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
         total[name] = sum(values) if values else None
     return type(one)(**total)
-
-
-def decorated_functions(package: str) -> Iterator[tuple[str, Any]]:
-    """Names and lru_cache objects in the loaded modules of a package, methods of its classes included."""
-    for module_name, module in list(sys.modules.items()):
-        if module is not None and (module_name == package or module_name.startswith(package + ".")):
-            yield from _decorated_in(module_name, vars(module), set())
-
-
-def _decorated_in(module_name: str, namespace: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    for value in list(namespace.values()):
-        inner = value.__func__ if type(value) in (staticmethod, classmethod) else value
-        if is_lru_cache(inner):
-            if inner.__module__ == module_name:  # what was imported from elsewhere is found there
-                yield f"{module_name}.{inner.__qualname__}", inner
-        elif issubclass(type(inner), type) and inner.__module__ == module_name and id(inner) not in seen:
-            seen.add(id(inner))
-            yield from _decorated_in(module_name, vars(inner), seen)

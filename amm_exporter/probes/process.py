@@ -78,6 +78,11 @@ class ProcessProbe:
             return False
         return self._seen == before
 
+    @property
+    def lost_its_file(self) -> bool:
+        """Whether somebody has closed the kept file: its number may be that of another one. Half a microsecond."""
+        return self._statm.is_lost
+
     def read(self) -> ProcessMemory:
         """Resident set and address space now. Raises ProbeError when the process has ended or cannot be read."""
         if self._portable:

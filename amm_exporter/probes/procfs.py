@@ -50,6 +50,14 @@ class KeptFile:
     def is_open(self) -> bool:
         return self._fd >= 0
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the descriptor was closed by somebody else, and so may be that of another file."""
+        try:
+            return self._fd >= 0 and identity(self._fd) != self._identity
+        except OSError:
+            return True
+
     def fileno(self) -> int:
         """The descriptor, for who reads it at once. Raises ProbeError."""
         if self._fd < 0 or (self._own and self._pid != os.getpid()):

@@ -120,12 +120,24 @@ def test_without_a_reading_the_tier_stays_and_that_is_told_once(caplog: pytest.L
 
 
 def test_exhaustion_is_predicted_while_memory_grows_and_not_while_it_rests() -> None:
-    watched = governor(FakeSampler(100, 100, 150, 200))
-    predictions = [(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(4)]
+    watched = governor(FakeSampler(*[100] * 32, 150, 200))
+    predictions = [(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(34)][30:]
     assert predictions[:2] == [None, None]
     assert predictions[2] is not None
     assert predictions[3] is not None
     assert predictions[3] < predictions[2]
+
+
+def test_what_a_program_takes_to_start_predicts_no_exhaustion() -> None:
+    watched = governor(FakeSampler(100, 200, 300, 400))
+    assert {(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(60)} == {None}
+
+
+def test_a_program_that_fills_memory_as_it_starts_is_told_how_long_that_can_go_on() -> None:
+    watched = governor(FakeSampler(100, 300, 500, 700))
+    predictions = [(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(4)]
+    assert predictions[:3] == [None, None, None]
+    assert predictions[3] is not None
 
 
 # -- limits that do not fit the policy

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
-from amm_exporter.export.observers import OBSERVERS
+from amm_exporter.export.observers import MAX_SETTINGS, OBSERVERS
 from amm_exporter.model import Tier
+from amm_exporter.policy import load_policy
 from amm_exporter.probes.cache_stats import CacheStats
 from amm_exporter.probes.objects import Census, TypeCount
 
@@ -43,6 +44,14 @@ def test_a_cache_without_a_bound_shows_none() -> None:
     caches = {str(most): CacheStats(entries=1, max_entries=most) for most in (9, 0, None, math.inf)}  # type: ignore[arg-type] # as cachetools has it
     shown = OBSERVERS["amm.cache.max_entries"](SimpleNamespace(caches=caches))  # type: ignore[arg-type] # no more is read
     assert [value for value, _ in shown] == [9, 0]
+
+
+def test_the_settings_of_a_plan_that_have_series_are_bounded() -> None:
+    numbers = {f"s{n}": {"normal": n, "high": 0} for n in range(MAX_SETTINGS + 5)}
+    policy = load_policy({"plan": {"word": {"normal": "a"}} | numbers}, environ={})
+    view = SimpleNamespace(governor=SimpleNamespace(policy=policy, tier=Tier.NORMAL))
+    shown = [labels["setting"] for _, labels in OBSERVERS["amm.plan.value"](view)]  # type: ignore[arg-type] # no more is read
+    assert shown == [f"s{n}" for n in range(MAX_SETTINGS)]
 
 
 def test_objects_are_shown_while_a_census_is_taken_and_not_of_an_earlier_time() -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,7 +21,7 @@ from amm_exporter.control.watched import unwatch, watch
 from amm_exporter.errors import AMMError
 from amm_exporter.export.instrumentor import needs_http
 from amm_exporter.export.names import HISTOGRAM, METRICS, UPDOWN
-from amm_exporter.export.observers import OBSERVERS
+from amm_exporter.export.observers import MAX_SETTINGS, OBSERVERS
 from amm_exporter.export.otel import Instruments, instruments_of
 from amm_exporter.export.reader import AMMMetricReader
 from amm_exporter.export.session import start
@@ -343,6 +344,30 @@ def test_a_provider_shows_one_session_at_a_time(provider: MeterProvider) -> None
     assert str(caught.value) == (
         "AMM is already started on this MeterProvider; stop() that session before starting another"
     )
+
+
+def test_without_a_provider_a_line_says_that_the_metrics_go_nowhere_and_what_to_type(
+    provider: MeterProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start({}, meter_provider=provider):
+        assert caplog.messages == []
+    with start({}, meter_provider=NoOpMeterProvider()):
+        pass
+    assert [message.split(";")[0] for message in caplog.messages] == [
+        "no MeterProvider is set, so the metrics go nowhere"
+    ]
+    assert "amm run -- python program.py" in caplog.text
+
+
+def test_a_plan_with_too_many_settings_for_metrics_is_told_once(
+    provider: MeterProvider, reader: AMMMetricReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = {f"s{n}": {"normal": n} for n in range(200)}
+    with start({"plan": plan}, meter_provider=provider):
+        assert len([line for line in series(page(reader)) if "amm_plan_value" in line]) == MAX_SETTINGS
+    assert caplog.messages == [
+        "the plan has too many settings for metrics of each: the first 20 have one, 180 have none, from 's20' on"
+    ]
 
 
 def test_two_providers_show_two_sessions(provider: MeterProvider, reader: AMMMetricReader) -> None:

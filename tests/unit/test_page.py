@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from amm_exporter.analysis.verdicts import LeakSettings, undecided
 from amm_exporter.export.exposition import Buckets, Family
 from amm_exporter.export.history import CAPACITY, History
 from amm_exporter.export.http import Request
@@ -103,13 +104,25 @@ def test_the_json_says_what_the_metrics_say():
     said = document()
     assert (said["tier"], said["service"], said["rss_bytes"]) == ("high", "shop", 300 * 1024**2)
     assert said["growth"] == [
-        {"series": "rss", "leaking": True, "slope": 2048.0, "lower": 1024.0, "upper": 4096.0, "threshold": 300.0}
-    ]
+        {"series": "rss", "leaking": True, "measuring": False, "slope": 2048.0, "lower": 1024.0, "upper": 4096.0,
+         "threshold": 300.0}
+    ]  # fmt: skip
     assert said["caches"][0]["misses"] == 50
     pool = {"name": "rows", "used": 3, "idle": 2, "hits": 40, "misses": 5, "waits": None}
     assert said["pools"] == [pool]
     assert said["gc"][0]["count"] == 6
     assert said["self"]["failed_probes"] == ["pressure"]
+
+
+def test_a_growth_that_is_a_guess_as_yet_is_not_shown_as_one():
+    guess = undecided([(0.0, 0.0), (16.0, 16e9)], LeakSettings(), 16, 16.0)
+    ends = {"": guess.slope, ".lower": guess.lower, ".upper": guess.upper}
+    slopes = [family(f"amm.memory.leak.slope{end}", ({"series": "rss"}, value)) for end, value in ends.items()]
+    said = document([one for one in FAMILIES if "leak" not in one.name] + slopes)
+    text = text_of(numbers(said))
+    assert [row["measuring"] for row in said["growth"]] == [True]
+    assert "rss measuring" in text
+    assert "no leak" not in text
 
 
 def test_every_number_is_readable_without_javascript():

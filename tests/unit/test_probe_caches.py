@@ -20,8 +20,9 @@ import pytest
 from hurried import run_together
 
 from amm_exporter.errors import AMMError
+from amm_exporter.probes.cache_finding import decorated_functions
 from amm_exporter.probes.cache_stats import CacheStats, PoolStats, parse_stats
-from amm_exporter.probes.caches import CacheRegistry, decorated_functions
+from amm_exporter.probes.caches import CacheRegistry
 
 CACHES: dict[str, Any] = {
     "Cache": lambda: cachetools.Cache(4),
@@ -547,6 +548,9 @@ class Record:
         ({"hits": -1, "misses": 3}, CacheStats(misses=3)),
         ({"hits": float("nan"), "misses": float("inf"), "entries": 3.0}, CacheStats(entries=3)),
         ({"hits": True, "misses": None, "entries": "many", "evictions": "9" * 30}, None),
+        ((7, 2), CacheStats(hits=7, misses=2)),
+        ((7, True), None),
+        ((7, 2, 1), None),
         ({}, None),
         (None, None),
         ("hits", None),
@@ -580,6 +584,32 @@ def test_failing_statistics_are_isolated_logged_once_and_come_back(
     broken.answer = {"hits": 2}
     assert set(registry.read()) == {"broken", "sound"}
     assert registry.failed == frozenset()
+
+
+def test_statistics_that_are_not_understood_are_told_once_with_what_was_expected(
+    registry: CacheRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = WithStats({"hitz": 3})
+    registry.watch("users", odd)
+    assert registry.read() == registry.read() == {}
+    assert registry.failed == {"users"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot read the statistics of 'users', they are absent until it works again: WithStats.stats() returned "
+        "{'hitz': 3}; expected a mapping with hits, misses, entries, max_entries, size_bytes, evictions or some of "
+        "them: add a method amm_stats() that returns one (docs/caches.md)"
+    ]
+    odd.answer = {"hits": 3}
+    assert registry.read() == {"users": CacheStats(hits=3)}
+
+
+def test_the_cache_of_a_framework_is_refused_with_the_way_to_count_it(registry: CacheRegistry) -> None:
+    class LocMemCache:
+        def get(self, key: str) -> None: ...
+
+        def set(self, key: str, value: object) -> None: ...
+
+    with pytest.raises(AMMError, match=r"amm_exporter\.kit\.counted\.CountedGets before it: watch that class"):
+        registry.watch("default", LocMemCache())
 
 
 def test_an_object_without_statistics_is_refused(registry: CacheRegistry) -> None:
@@ -729,8 +759,34 @@ def test_every_decorated_function_of_a_package_is_found(registry: CacheRegistry,
     assert registry.watch_all(package) == expected
 
 
-def test_a_package_without_any_finds_none(registry: CacheRegistry) -> None:
-    assert registry.watch_all("no_such_package") == ()
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("cachetols", "did you mean 'cachetools'?"),
+        ("cachetools.kees", "did you mean 'cachetools.keys'?"),
+        ("no_such_package.sub", "expected the name of a module, as it is imported"),
+        ("", "expected the name of a module, as it is imported"),
+    ],
+)
+def test_a_package_that_is_not_there_is_refused(registry: CacheRegistry, typed: str, hint: str) -> None:
+    with pytest.raises(AMMError) as caught:
+        registry.watch_all(typed)
+    assert str(caught.value) == f"cannot watch all of {typed!r}: no such module; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("package", "reason"),
+    [
+        ("cachetools", "no loaded module of it has a function decorated by functools.lru_cache or functools.cache"),
+        ("this", "it is not imported yet; call watch_all after its import"),
+    ],
+)
+def test_a_package_without_any_finds_none_and_says_so(
+    registry: CacheRegistry, caplog: pytest.LogCaptureFixture, package: str, reason: str
+) -> None:
+    assert registry.watch_all(package) == ()
+    assert [record.getMessage() for record in caplog.records] == [f"nothing is watched in {package!r}: {reason}"]
+    assert "this" not in sys.modules
 
 
 def test_the_standard_library_can_be_searched_whole() -> None:

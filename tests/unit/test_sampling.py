@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,6 +317,38 @@ def test_a_probe_that_works_again_is_told_and_a_new_failure_too(
         taken.take()
     told = [record.getMessage().split(",")[0] for record in caplog.records if "probe host" in record.getMessage()]
     assert told == ["probe host failed", "probe host works again", "probe host failed"]
+
+
+@pytest.mark.parametrize("content", ["content 1\n", "1 2 3 4 5 6 7\n"], ids=["of words", "that could be a probe's"])
+@pytest.mark.parametrize("taken_over", ["", "statm", "meminfo", "pressure/memory"])
+def test_files_of_the_program_under_the_numbers_of_ours_fail_no_probe_for_long(
+    tmp_path: Path, content: str, taken_over: str
+) -> None:
+    """As after a daemon closed all descriptors and opened its own."""
+    clock = Hand()
+    taken = sampler(tmp_path, clock=clock)
+    before = taken.take()
+    (tmp_path / "own").write_text(content)
+    numbers = descriptors_of(str(tmp_path / "proc"), taken_over)
+    source = os.open(tmp_path / "own", os.O_RDONLY)
+    for number in numbers:
+        os.dup2(source, number)
+    for _ in range(2):
+        clock.now += LIMIT_SECONDS
+        after = taken.take()
+    taken.close()
+    assert numbers
+    assert after.failed == before.failed == frozenset()
+    assert (after.process, after.host, after.limits) == (before.process, before.host, before.limits)
+    assert [os.pread(number, 100, 0).decode() for number in numbers] == [content] * len(numbers)
+    for number in (source, *numbers):
+        os.close(number)
+
+
+def descriptors_of(folder: str, name: str) -> list[int]:
+    """Those of this process that are open on a file so named beneath the folder."""
+    links = {int(link.name): os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    return [number for number, path in links.items() if path.startswith(folder) and path.endswith(name)]
 
 
 def test_a_kernel_without_pressure_is_told_once_with_the_cure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
