@@ -42,15 +42,15 @@ _SEEN_AT = 512
 _STOP = struct.Struct("<IIQQIIddQ32s")  # as `Stop`
 _STOP_AT = 560
 
-_GENERATION = struct.Struct("<I")
-_NOTED = struct.Struct(f"<I{_STOP_AT - _SEEN_AT - 4}xI")  # the generations of what was seen and of the stop
+_LEVEL = struct.Struct("<I")
 _EVIDENCE = struct.Struct("<II")  # generation, length of the text
 _EXACT_TREE_AT = 72
 _TIGHT = struct.Struct("<II")  # level, ppm
 _TIGHT_AT = 76
 _HIDDEN_AT = 84
 _HOST_AT = 88  # the length of the text, and the text up to the end of the header
-_GENERATION_AT = 4  # in the words of the owner
+GENERATION, SEEN, STOPPED = 1, _SEEN_AT // 4, _STOP_AT // 4
+"""Where generations stand among the 32-bit words of a slot: the owner's, and those of what was seen and of the stop."""
 _HOST_LEVEL_AT = 16
 
 SCOPES = ("session", "test", "emergency")
@@ -121,11 +121,8 @@ class Line(NamedTuple):
 
     say_owner: Callable[..., None]
     """Takes the fields of `Owner`."""
-    say_generation: Callable[[int], None]
-    """The rest of the owner's words stays: this is said for each phase, the rest once for each test."""
-    generation: Callable[[], tuple[Any, ...]]
-    noted: Callable[[], tuple[Any, ...]]
-    """The generation whose children the watchdog saw last, and the one it acted on: all that most phases ask."""
+    words: memoryview
+    """Of the slot: `GENERATION` is said for each phase, and `SEEN` and `STOPPED` are all that most phases ask."""
 
 
 class Board:
@@ -134,6 +131,7 @@ class Board:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._map = mmap.mmap(fd, _SIZE)
+        self._views: list[memoryview] = []
 
     @classmethod
     def create(cls, run_id: str = "") -> Board:
@@ -226,12 +224,8 @@ class Board:
 
     def line(self, slot: int) -> Line:
         at = _at(slot)
-        return Line(
-            partial(_OWNER.pack_into, self._map, at),
-            partial(_GENERATION.pack_into, self._map, at + _GENERATION_AT),
-            partial(_GENERATION.unpack_from, self._map, at + _GENERATION_AT),
-            partial(_NOTED.unpack_from, self._map, at + _SEEN_AT),
-        )
+        self._views.append(memoryview(self._map)[at : at + SLOT_BYTES].cast("I"))
+        return Line(partial(_OWNER.pack_into, self._map, at), self._views[-1])
 
     def answer(self, slot: int) -> tuple[int, int, int]:
         """The generation whose test was interrupted last, how often, and the fd of the evidence file."""
@@ -257,7 +251,7 @@ class Board:
         self._map[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "little") + raw
 
     def host_level(self) -> int:
-        return int(_GENERATION.unpack_from(self._map, _HOST_LEVEL_AT)[0])
+        return int(_LEVEL.unpack_from(self._map, _HOST_LEVEL_AT)[0])
 
     def seen(self, slot: int) -> Seen:
         return Seen(*_SEEN.unpack_from(self._map, _at(slot) + _SEEN_AT))
@@ -288,6 +282,8 @@ class Board:
         self._map[at + _EVIDENCE.size : at + _EVIDENCE.size + len(raw)] = raw
 
     def close(self) -> None:
+        for view in self._views:
+            view.release()
         self._map.close()
         os.close(self.fd)
 

@@ -47,6 +47,9 @@ _USER_CODE = frozenset(
 class Guard(Watch):
     """A watch that can stop the test. Made in the main thread; `close` undoes the handler and the limits."""
 
+    hard = False
+    """Whether a test's allocations are refused beforehand from its budget on."""
+
     def __init__(
         self,
         board: Board,
@@ -54,42 +57,29 @@ class Guard(Watch):
         meter: Meter,
         *,
         budget_bytes: int | None = None,
-        hard: bool = False,
         stops: bool = True,
     ) -> None:
         super().__init__(board, slot, meter)
-        self._raises = 0
-        self._refused = 0
+        self._counted = self._raises = self._refused = 0
         self._mapped: list[Evidence] | None = None
         self._testifies = False
         self._item_code: CodeType | None = None
         self._emergency = ""
         self._threads = TestThreads()
         self._evidence = unnamed_file("amm-evidence")
-        self._limits = limits.Limits(budget_bytes if stops else None, hard=hard and stops)
-        self._refusals = Refusals() if self._limits.hard else None
+        self._limits = limits.Limits(budget_bytes if stops else None, hard=self.hard and stops)
         self._previous = self._listen()
         board.write_answer(slot, 0, 0, self._evidence)
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
         self._item_code = None if type(item).runtest is pytest.Function.runtest else _runtest_code(item)
         self._threads.begin()
-        if self._limits.hard:
-            self._limits.tighten(self._board.header().tree_bytes or base_bytes, limit_bytes)
         super().begin(item, base_bytes, limit_bytes)
 
-    def arm(self) -> None:
-        self._raises = self._refused = 0
-        if self._refusals is not None and self._limits.allowed_bytes is not None and not self._refusals.start():
-            self._board.hide_refusals()
-        super().arm()
-
-    def disarm(self) -> Watched | None:
+    def _watched(self, generation: int, reaped_bytes: int) -> Watched:
         """Undoes a lowered limit and waits for the threads of a stopped test."""
-        if self._refusals is not None:
-            self._refusals.stop()
-        watched = super().disarm()
-        if watched is not None and watched.stop is not None and watched.stop.rungs:
+        watched = super()._watched(generation, reaped_bytes)
+        if watched.stop is not None and watched.stop.rungs:
             self._settle(watched.stop)
             if watched.stop.scope == "emergency":
                 self._emergency = super().host_words
@@ -111,18 +101,9 @@ class Guard(Watch):
         os.lseek(self._evidence, 0, os.SEEK_SET)
         return raw.decode("utf-8", "replace")
 
-    def end(self) -> None:
-        """The test is over: a limit that was set for it is undone."""
-        if self._limits.hard:
-            self._limits.loosen()
-
     @property
     def refuses_bytes(self) -> int | None:  # type: ignore[override]  # read-only here
         return self._limits.allowed_bytes
-
-    @property
-    def refused_at(self) -> str:  # type: ignore[override]  # read-only here
-        return self._refusals.where if self._refusals is not None else ""
 
     @property
     def host_level(self) -> int:
@@ -135,8 +116,6 @@ class Guard(Watch):
 
     def close(self) -> None:
         self._limits.close()
-        if self._refusals is not None:
-            self._refusals.close()
         if self._previous is not None:
             faulthandler.unregister(DUMP_SIGNAL)
             signal.signal(SIGNAL, self._previous)
@@ -160,6 +139,8 @@ class Guard(Watch):
             return
         if self._testifies:  # the exception is on its way
             return
+        if self._counted != self._generation:
+            self._counted, self._raises, self._refused = self._generation, 0, 0
         if stop.rungs & RUNG_LIMIT and isinstance(sys.exc_info()[1], MemoryError) and self._refused < 3:
             self._refused += 1  # a MemoryError is on its way already: a second exception would hit its `finally` blocks
             return
@@ -190,6 +171,43 @@ class Guard(Watch):
         self._threads.wait(_ENDING_SECONDS)
         if stop.rungs & RUNG_LIMIT:
             self._limits.restore()
+
+
+class HardGuard(Guard):
+    """A guard under whose limits no test can pass its budget: the allocation that would is refused."""
+
+    hard = True
+
+    def __init__(
+        self, board: Board, slot: int, meter: Meter, *, budget_bytes: int | None = None, stops: bool = True
+    ) -> None:
+        self._refusals = Refusals()
+        super().__init__(board, slot, meter, budget_bytes=budget_bytes, stops=stops)
+
+    def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
+        self._limits.tighten(self._board.header().tree_bytes or base_bytes, limit_bytes)
+        super().begin(item, base_bytes, limit_bytes)
+
+    def arm(self) -> None:
+        if self._limits.allowed_bytes is not None and not self._refusals.start():
+            self._board.hide_refusals()
+        super().arm()
+
+    def disarm(self) -> Watched | None:
+        self._refusals.stop()
+        return super().disarm()
+
+    def end(self) -> None:
+        """The test is over: the limit that was set for it is undone."""
+        self._limits.loosen()
+
+    @property
+    def refused_at(self) -> str:  # type: ignore[override]  # read-only here
+        return self._refusals.where
+
+    def close(self) -> None:
+        super().close()
+        self._refusals.close()
 
 
 def stopped_text(stop: Stop) -> str:

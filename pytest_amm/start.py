@@ -160,16 +160,10 @@ class Parts:
             self._measurer.use(self._new_guard(self._board, slot, hard=True))
 
     def _new_guard(self, board: Board, slot: int, *, hard: bool) -> Guard:
-        from pytest_amm.guard import Guard
+        from pytest_amm.guard import Guard, HardGuard
 
-        return Guard(
-            board,
-            slot,
-            self._meter,
-            budget_bytes=self._settings.budget_bytes,
-            hard=hard,
-            stops=self._stops,
-        )
+        kind = HardGuard if hard and self._stops else Guard
+        return kind(board, slot, self._meter, budget_bytes=self._settings.budget_bytes, stops=self._stops)
 
 
 def toolkit(config: pytest.Config) -> Toolkit:

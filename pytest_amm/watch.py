@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_amm.board import Board, Seen, Stop
+from pytest_amm.board import GENERATION, SEEN, STOPPED, Board, Seen, Stop
 from pytest_amm.meter import Meter
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class Watch:
         self._test_number = 0
         self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
         self._pid = os.getpid()
-        self._line = board.line(slot)
+        self._say_owner, self._words = board.line(slot)
         # It goes on where another process of this slot ended: what is told of that one is not of ours.
-        (generation,) = self._line.generation()
-        self._line.say_owner(self._pid, generation + (generation & 1), 0, 0, 0)
+        generation = self._words[GENERATION]
+        self._say_owner(self._pid, generation + (generation & 1), 0, 0, 0)
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
         """A new test, from here on judged above `base_bytes`.
@@ -61,28 +61,28 @@ class Watch:
         must be told of this process, and not taken for what was told of them.
         """
         self._pid = os.getpid()
-        (generation,) = self._line.generation()
+        generation = self._words[GENERATION]
         self._generation = generation = generation + (generation & 1)
         self._test_number += 1
-        self._line.say_owner(self._pid, generation, base_bytes, limit_bytes, self._test_number)
+        self._say_owner(self._pid, generation, base_bytes, limit_bytes, self._test_number)
         self._board.write_name(self._slot, item.nodeid)
 
     def arm(self) -> None:
-        self._generation += 1
-        self._line.say_generation(self._generation)
+        self._words[GENERATION] = self._generation = self._generation + 1
 
     def disarm(self) -> Watched | None:
-        """The phase is over. None when only the process itself ran in it, as in most."""
-        generation = self._generation
-        self._generation += 1
-        self._line.say_generation(generation + 1)
-        noted = self._line.noted()
-        reaped_kib = getrusage(RUSAGE_CHILDREN).ru_maxrss
-        if generation not in noted and reaped_kib * 1024 <= self._reaped_bytes:
+        """The phase is over. None when only the process itself ran in it, as in most: that has to be quick."""
+        generation, words = self._generation, self._words
+        words[GENERATION] = self._generation = generation + 1
+        reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024
+        if reaped_bytes <= self._reaped_bytes and generation != words[SEEN] and generation != words[STOPPED]:
             return None
-        seen = self._board.seen(self._slot) if noted[0] == generation else None
-        stop = self._board.stop(self._slot) if noted[1] == generation else None
-        return Watched(seen, stop, self._reaped(reaped_kib * 1024, seen))
+        return self._watched(generation, reaped_bytes)
+
+    def _watched(self, generation: int, reaped_bytes: int) -> Watched:
+        seen = self._board.seen(self._slot) if generation == self._words[SEEN] else None
+        stop = self._board.stop(self._slot) if generation == self._words[STOPPED] else None
+        return Watched(seen, stop, self._reaped(reaped_bytes, seen))
 
     def evidence(self) -> list[Evidence]:
         """What was found out about the phase that is just over."""
