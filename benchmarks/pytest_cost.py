@@ -12,7 +12,7 @@ with the mean of the two, and the second run with the first, so that its row sho
 over the rounds, and how far it may be off 1 time in 20 by how far the rounds differ. In the suites each two
 neighbouring blocks of tests are a pair, one with the plugin and one without (every_other_block.py), and the median is
 that of all pairs of all rounds. The watchdog is a process of its own: its CPU time is shown apart, and is in no other
-figure but "all in". All parts together take 10 minutes, with `--quick` two.
+figure but "all in". All parts together take 17 minutes, with `--quick` four.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SUITE_TESTS = 160
+SUITE_TESTS = 320
 SUITES = {
     "allocating Python": """
         import pytest
