@@ -80,7 +80,7 @@ class ProcessProbe:
 
     @property
     def lost_its_file(self) -> bool:
-        """Whether somebody has closed the kept file: its number may be that of another one. Half a microsecond."""
+        """Whether somebody has closed the kept file: its number may be that of another one. A microsecond."""
         return self._statm.is_lost
 
     def read(self) -> ProcessMemory:
