@@ -102,7 +102,7 @@ def test_same_outcomes_and_a_tight_budget_fails_exactly_what_exceeds_it(place: P
     assert outcomes(run(place, "--amm-budget=1536MB", "-n2")) == plain
 
     peaks = sorted((test["peak_bytes"] for test in json.loads(report.read_text())["tests"]), reverse=True)
-    budget = round(0.97 * peaks[0])  # below the heaviest by more than two runs differ
+    budget = round(0.9 * peaks[0])  # below the heaviest by more than two runs differ: threads make it 3 %
     tight = place.results / "tight.json"
     result = run(place, f"--amm-budget={budget}", f"--amm-json={tight}", "--amm-on-breach=fail")
     tests = json.loads(tight.read_text())["tests"]
