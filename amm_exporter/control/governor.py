@@ -76,7 +76,7 @@ class Governor:
         """State of a fresh start, here and in a forked child."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._stands_until = self._leaks_due = float("-inf")
+        self._stands_until = float("-inf")
         self._slack_bytes = 0
         self._keeper = TierKeeper(self.policy, self._clock())
         self._latest: Sample | None = None
@@ -221,15 +221,15 @@ class Governor:
 
     def _run(self, pause: Pause) -> None:
         """Until `pause` ends. What is in this loop is run in cold caches: each line counts at ten looks a second."""
-        clock, interval_seconds, over = self._clock, self.policy.interval_seconds, pause.over
+        clock, interval_seconds, over, leaks = self._clock, self.policy.interval_seconds, pause.over, self.leaks
         due = clock() + interval_seconds
         while not over(due - clock()):
             now = clock()
             self.lateness_seconds = max(0.0, now - due)
             if now < self._stands_until and self._sampler.is_still():
                 due = now + interval_seconds
-                if now >= self._leaks_due:
-                    self._tell_still()
+                if now >= leaks.due_seconds:
+                    leaks.still(now)
             else:
                 due = self._tick(now) + clock()
 
@@ -255,11 +255,6 @@ class Governor:
             if found is not None:
                 self.leaks.glance(now, found)
             return found is not None
-
-    def _tell_still(self) -> None:
-        with self._lock:  # the time is taken within: values are fed in order
-            self.leaks.still(self._clock())
-            self._leaks_due = self.leaks.due_seconds
 
     def _stand(self, sample: Sample) -> None:
         """Until when glances will do: not at all where memory is tight, and no longer than a listener wants to wait."""

@@ -67,8 +67,10 @@ class LeakWatch:
             self._glanced.append((t_seconds, found))
 
     def still(self, t_seconds: float) -> None:
-        """Nothing has moved since the last sample or glance."""
-        self.glance(t_seconds, self._last)
+        """Nothing has moved since the last sample or glance. To be called when the next values are wanted; without a
+        lock, as values are taken in any order."""
+        self.due_seconds = t_seconds + 0.9 * self._interval_seconds
+        self._glanced.append((t_seconds, self._last))
 
     def feed(self, series: str, t_seconds: float, value_bytes: int) -> None:
         """One value of one series, at whatever pace is right for it."""
