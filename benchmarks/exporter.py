@@ -44,6 +44,9 @@ def series_of(text: bytes) -> int:
 
 
 def scraped(render: Callable[[], bytes]) -> dict[str, float]:
+    """Of a process that has lived: each generation has been collected, so that its pauses have their series."""
+    for generation in range(3):
+        gc.collect(generation)
     text = render()
     return {"cpu_ms": cpu_ms(render), "kB": len(text) / 1000, "series": series_of(text)}
 
