@@ -75,10 +75,10 @@ class CacheRegistry:
     def watch(self, name: str, obj: Any) -> None:
         """Show `obj` under `name`. Raises AMMError for an object without statistics, and for a name in use."""
         obj = unbound(obj)
-        if not name or not isinstance(name, str):
+        if not isinstance(name, str) or not name or not can_be_written(name):
             raise AMMError(f"cannot watch under the name {name!r}; expected a text that is not empty")
-        taken = self._watched.get(name)
-        if taken and taken.reference() not in (None, obj):
+        watched = self.objects().get(name)
+        if watched is not None and watched is not obj:  # not by `==`: two empty caches are equal
             raise AMMError(f"cannot watch {name!r}: another cache has that name; unwatch({name!r}) first")
         check_watchable(name, obj)
         try:
@@ -87,7 +87,7 @@ class CacheRegistry:
             raise AMMError(f"cannot watch {name!r}: a {type(obj).__name__} cannot be referenced weakly") from None
         if cache_counting.is_cachetools(obj):
             cache_counting.install(obj)
-        if taken is None or taken.reference() is None:
+        if watched is None:
             self._forget(name)
             own_names = sum(not watched.crowded for watched in list(self._watched.values()))
             self._watched[name] = _Watched(reference, crowded=own_names >= self._max_names)
@@ -102,16 +102,19 @@ class CacheRegistry:
         found = dict(decorated_functions(package))
         if not found:
             log.warning("nothing is watched in %r: %s", package, why_none(package))
+        watched = self.objects()
         for name, function in found.items():
-            if name not in self._watched:
+            if name not in watched:
                 self.watch(name, function)
         return tuple(sorted(found))
 
     def unwatch(self, name: str) -> None:
         """Forget it and take counting away from it. Raises AMMError for an unknown name."""
-        if name not in self._watched:
+        watched = self._watched.get(name)
+        if watched is None:
             raise AMMError(f"nothing is watched under the name {name!r}; {did_you_mean(name, self._watched)}")
-        obj = self._watched.pop(name).reference()
+        obj = watched.reference()
+        self._forget(name)
         elsewhere = any(other.reference() is obj for other in list(self._watched.values()))
         if not elsewhere and cache_counting.is_cachetools(obj):
             cache_counting.remove(obj)
@@ -219,6 +222,11 @@ def check_watchable(name: str, obj: Any) -> None:
             f"functools.lru_cache function, a cachetools cache, an amm_exporter.kit object, or one with a method "
             f"{' or '.join(f'{method}()' for method in METHODS)}{COUNTED_HINT if is_gettable(obj) else ''}"
         )
+
+
+def can_be_written(name: str) -> bool:
+    """In UTF-8, as metrics are. The name of a file may hold bytes that are none (os.fsdecode)."""
+    return name.isascii() or name == name.encode(errors="replace").decode()
 
 
 def is_gettable(obj: Any) -> bool:

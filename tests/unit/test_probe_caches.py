@@ -634,7 +634,7 @@ def test_an_object_that_cannot_be_held_weakly_is_refused(registry: CacheRegistry
     assert str(caught.value) == "cannot watch 'users': a Slotted cannot be referenced weakly"
 
 
-@pytest.mark.parametrize("name", ["", None, 3])
+@pytest.mark.parametrize("name", ["", None, 3, os.fsdecode(b"a\x80")])
 def test_a_name_that_is_none_is_refused(registry: CacheRegistry, name: Any) -> None:
     with pytest.raises(AMMError, match="expected a text that is not empty"):
         registry.watch(name, square)
@@ -646,6 +646,19 @@ def test_a_name_in_use_is_refused_and_the_same_object_again_is_fine(registry: Ca
     with pytest.raises(AMMError) as caught:
         registry.watch("square", cachetools.LRUCache(3))
     assert str(caught.value) == "cannot watch 'square': another cache has that name; unwatch('square') first"
+
+
+def test_an_equal_cache_is_another_one(registry: CacheRegistry) -> None:
+    """Mappings compare by what they hold: two empty caches are equal, and to compare large ones looks all up."""
+    first: Any = cachetools.LRUCache(3)
+    registry.watch("c", first)
+    with pytest.raises(AMMError, match="another cache has that name"):
+        registry.watch("c", cachetools.LRUCache(3))
+    first["x"] = 1
+    with pytest.raises(AMMError, match="another cache has that name"):
+        registry.watch("c", cachetools.LRUCache(3))
+    registry.watch("c", first)
+    assert cache_stats(registry, "c") == CacheStats(hits=0, misses=0, entries=1, max_entries=3, evictions=0)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(registry: CacheRegistry) -> None:
@@ -692,7 +705,7 @@ def test_the_sum_does_not_go_back_when_one_of_it_or_one_with_a_name_goes() -> No
     registry.watch("new", new := Counted(5))
     assert registry.read() == {"new": CacheStats(hits=5, entries=1), "_other": CacheStats(hits=1110, entries=1)}
     del new
-    things.clear()
+    registry.unwatch("3")
     assert registry.read() == {"_other": CacheStats(hits=1110)}
 
 
@@ -757,6 +770,70 @@ def test_every_decorated_function_of_a_package_is_found(registry: CacheRegistry,
     assert cache_stats(registry, "shop.load").misses == 1
     assert cache_stats(registry, "shop.models.load").misses == 0
     assert registry.watch_all(package) == expected
+
+
+UNUSUAL = """
+import functools, math
+
+class Doubling:
+    def __call__(self, x): return x
+
+class Unhelpful(type):
+    def __getattribute__(cls, name): raise RuntimeError(name)
+
+def maker():
+    @functools.lru_cache
+    def inner(x): return x
+    return inner
+
+def traced(function):
+    @functools.wraps(function)
+    def inner(*args): return function(*args)
+    return inner
+
+class Settings:
+    @property
+    @functools.cache
+    def all(self): return 1
+
+def _look(x): return x
+
+unhelpful = Unhelpful("unhelpful", (), {})
+doubling = functools.lru_cache(Doubling())
+power = functools.lru_cache()(functools.partial(pow, 2))
+root = functools.lru_cache()(math.sqrt)
+one, two = maker(), maker()
+look = functools.lru_cache()(_look)
+wrapped = traced(functools.lru_cache(_look))
+from fnmatch import _compile_pattern
+"""
+
+
+class Lazy(types.ModuleType):
+    """Imports what it stands for at the first look, which fails."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise ImportError(name)
+
+
+def test_unusual_ways_to_decorate_are_found_by_where_they_stand(
+    registry: CacheRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd: dict[str, Any] = {"odd": types.ModuleType("odd"), "odd.lazy": Lazy("odd.lazy"), "odd.thing": object()}
+    for name, module in odd.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    exec(UNUSUAL, vars(odd["odd"]))
+    names = ("Settings.all", "doubling", "look", "one", "power", "root", "two", "wrapped")
+    assert registry.watch_all("odd") == tuple(f"odd.{name}" for name in names)
+
+
+def test_a_package_that_is_loaded_again_can_be_searched_again(registry: CacheRegistry, package: str) -> None:
+    registry.watch_all(package)
+    exec(PACKAGE, vars(sys.modules["shop"]))
+    gc.collect()
+    registry.watch_all(package)
+    sys.modules["shop"].Service.of_class(1)
+    assert cache_stats(registry, "shop.Service.of_class").misses == 1
 
 
 @pytest.mark.parametrize(
