@@ -46,7 +46,7 @@ class Connection:
         self._clock = clock
         self._received = b""
         self._to_send = memoryview(b"")
-        self._keep = False
+        self._keep = self._queued = False
         self._drained: int | None = None
         self._deadline_seconds = self._idle_seconds = 0.0
         self.active_at = self.expires_at = clock()
@@ -84,22 +84,43 @@ class Connection:
                 self._receive()
         except OSError:  # reset by the client, or no TLS spoken: it has gone, which is its right
             self.close()
+        self._go_on()
 
     def _receive(self) -> None:
-        while not self.answering and self.sock.fileno() >= 0:
-            data = self._recv()
-            if data is None:
-                break
-            if not data:
-                self.close()
-                break
-            if self._drained is not None:
-                self._drain(len(data))
-                continue
+        """Take one request or one piece, then it is the others' turn: a client may send for ever."""
+        if self._has_next:
+            self._serve()
+            return
+        data = self._recv()
+        if data is None:
+            return
+        if not data:
+            self.close()
+        elif self._drained is not None:
+            self._drain(len(data))
+        else:
             if not self._received:  # the first bytes after an idle time: from here the deadline counts
                 self.expires_at = min(self.expires_at, self._clock() + self._deadline_seconds)
             self._received += data
             self._serve()
+
+    @property
+    def _has_next(self) -> bool:
+        """Whether a request came along with the one before."""
+        return self._drained is None and _END in self._received
+
+    def _go_on(self) -> None:
+        """Come back for what no selector tells of: a request that was read already, bytes that TLS has decrypted."""
+        if self._queued or self.answering or self.sock.fileno() < 0:
+            return
+        if self._has_next or getattr(self.sock, "pending", int)():
+            self._queued = True
+            self._loop.later(0.0, self._again)
+
+    def _again(self) -> None:
+        self._queued = False
+        if self.sock.fileno() >= 0 and not self.answering:
+            self._ready(READ)
 
     def _recv(self) -> bytes | None:
         """Bytes, b"" at the end, None when there is nothing to read now."""
@@ -171,16 +192,10 @@ class Connection:
         self._to_send = memoryview(b"")
         self.active_at = self._clock()
         if self._keep:
-            self.expires_at = self.active_at + self._idle_seconds
+            self.expires_at = self.active_at + (self._deadline_seconds if self._received else self._idle_seconds)
             self._loop.watch(self.sock, READ, self._ready)
-            if self._received:  # the next request came along with this one
-                self._loop.later(0.0, self._next)
         else:
             self._finish()
-
-    def _next(self) -> None:
-        if self.sock.fileno() >= 0 and not self.answering:
-            self._serve()
 
     def _finish(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)

@@ -151,7 +151,8 @@ class Loop:
                     self._guarded(partial(key.data, events))
             while self._calls:
                 self._guarded(self._calls.popleft())
-            while self._timers and self._timers[0][0] <= self._clock():
+            now = self._clock()  # what is put off till later waits for the next round
+            while self._timers and self._timers[0][0] <= now:
                 self._guarded(heapq.heappop(self._timers)[2])
 
     def _select(self) -> list[tuple[selectors.SelectorKey, int]]:

@@ -20,8 +20,11 @@ from amm_exporter.export.http import Response
 
 REMEMBERED = 100
 """Passwords whose check is remembered, as the official exporters do: a check takes 50 ms and more by design."""
-CHECKS_PER_SECOND = 5.0
-"""The most bcrypt checks begun in a second: a client that guesses must not keep the exporter from its scrapes."""
+SHARE_FOR_CHECKS = 0.25
+"""Of the time, for bcrypt: who guesses must not keep the exporter from its scrapes. By time and not by number of checks:
+a hash of cost 10 takes 50 ms, of cost 12 (what Python's bcrypt makes) 200, and each more twice as much."""
+MOST_AT_ONCE_SECONDS = 1.0
+"""Of checking on end, after a quiet time."""
 # A user that is not there costs as much time as one that is: the hash of a password nobody knows.
 _NOBODY = "$2b$10$B3wwdp2n56RrUL1jBqoy0eXh1BP6Mbi0NqlnM18g0THwWmIRonpYS"
 
@@ -39,7 +42,7 @@ class Passwords:
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, bool] = OrderedDict()
-        self._tokens, self._counted_at = CHECKS_PER_SECOND, clock()
+        self._left_seconds, self._counted_at = MOST_AT_ONCE_SECONDS, clock()
 
     def refusal(self, authorization: str) -> Response | None:
         """None for a user with the right password; else 401, or 429 for who tries too often."""
@@ -51,7 +54,9 @@ class Passwords:
         if right is None:
             if not self._may_check():
                 return _TOO_MANY
+            begun_at = self._clock()
             right = self._is_right(*credentials)
+            self._left_seconds -= self._clock() - begun_at
             self._remember(mark, right)
         return None if right else _UNAUTHORIZED
 
@@ -62,12 +67,9 @@ class Passwords:
 
     def _may_check(self) -> bool:
         now = self._clock()
-        self._tokens = min(CHECKS_PER_SECOND, self._tokens + (now - self._counted_at) * CHECKS_PER_SECOND)
-        self._counted_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        gained = (now - self._counted_at) * SHARE_FOR_CHECKS
+        self._left_seconds, self._counted_at = min(MOST_AT_ONCE_SECONDS, self._left_seconds + gained), now
+        return self._left_seconds > 0
 
     def _remember(self, mark: bytes, right: bool) -> None:
         self._known[mark] = right

@@ -204,7 +204,11 @@ class Server:
             min(self._connections, key=lambda one: (one.answering, one.active_at)).close()
         sock.setblocking(False)
         if self._tls is not None:
-            sock = self._tls().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            try:
+                sock = self._tls().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            except OSError:  # it has gone already
+                sock.close()
+                return
         connection = Connection(sock, self._loop, self.answer, self._forget, self.clock)
         self._connections[connection] = None
         connection.expect(self.deadline_seconds, self.idle_seconds)

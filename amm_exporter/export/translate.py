@@ -17,8 +17,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -85,8 +87,11 @@ def _add_metric(found: dict[str, Family], metric: Metric, scope: str) -> None:
     family = found.setdefault(made.name, made)
     if family.kind != made.kind:
         raise ValueError(f"it is a {made.kind}, and {family.kind} {made.name!r} is there already")
+    bounded = made.kind == HISTOGRAM
     # All points are read before any is shown: half a metric misleads more than none.
     for labels, value in [(label_set(point.attributes), _value(point)) for point in metric.data.data_points]:
+        if bounded and any(name == "le" for name, _ in labels):
+            raise ValueError("the label 'le' of a histogram is that of its buckets")
         if labels in family.series:
             labels = tuple(sorted((*labels, ("otel_scope_name", scope))))
         family.series[labels] = value
@@ -101,7 +106,8 @@ def _add_target(found: dict[str, Family], attributes: Mapping[str, object]) -> N
 def family_of(metric: Metric) -> Family:
     """The family a metric belongs to, without series."""
     kind, unit = _kind(metric), metric.unit or ""
-    return Family(family_name(metric.name, unit, kind), kind, metric.description or "", prometheus_unit(unit))
+    help_text = writable(metric.description or "")
+    return Family(family_name(metric.name, unit, kind), kind, help_text, prometheus_unit(unit))
 
 
 def family_name(name: str, unit: str, kind: str) -> str:
@@ -130,8 +136,8 @@ def prometheus_name(name: str) -> str:
 
 
 def prometheus_label(key: str) -> str:
-    """An attribute key as a label name; a leading digit becomes `_`."""
-    return _NOT_IN_LABEL.sub("_", f"_{key[1:]}" if key[:1].isdigit() else key)
+    """An attribute key as a label name; a leading digit becomes `_`, and so does nothing."""
+    return _NOT_IN_LABEL.sub("_", f"_{key[1:]}" if key[:1].isdigit() else key) or "_"
 
 
 def prometheus_unit(unit: str) -> str:
@@ -152,16 +158,29 @@ def label_set(attributes: Mapping[str, object] | None) -> Labels:
     labels: dict[str, str] = {}
     for key, value in sorted((attributes or {}).items()):
         name, text = prometheus_label(key), value if isinstance(value, str) else json.dumps(value, default=str)
+        text = writable(text)
         labels[name] = f"{labels[name]};{text}" if name in labels else text
     return tuple(sorted(labels.items()))
 
 
+def writable(text: str) -> str:
+    """As UTF-8 can write it. The name of a file may hold bytes that are none: from os.fsdecode they come as surrogates."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def _value(point: Point) -> Value:
     if isinstance(point, HistogramDataPoint):
-        return Buckets(tuple(map(float, point.explicit_bounds)), tuple(point.bucket_counts), point.sum)
+        return Buckets(tuple(map(float, point.explicit_bounds)), tuple(point.bucket_counts), _number(point.sum))
     if isinstance(point, ExponentialHistogramDataPoint):
         return exponential_buckets(point)
-    return point.value
+    return _number(point.value)
+
+
+def _number(value: Any) -> int | float:
+    """A plain one: the numbers of numpy say another name with themselves (`np.float64(0.5)`), and JSON refuses some."""
+    if type(value) in (int, float):
+        return value  # type: ignore[no-any-return]  # one of the two
+    return operator.index(value) if hasattr(value, "__index__") else float(value)
 
 
 def exponential_buckets(point: ExponentialHistogramDataPoint) -> Buckets:
@@ -177,7 +196,7 @@ def exponential_buckets(point: ExponentialHistogramDataPoint) -> Buckets:
         positive, negative, scale = _merged(positive.items(), 1), _merged(negative.items(), 1), scale - 1
     counts = dict(_bounded(positive, negative, point.zero_count, 2**-scale))
     bounds = sorted(bound for bound in counts if math.isfinite(bound))
-    return Buckets(tuple(bounds), (*(counts[bound] for bound in bounds), counts.get(math.inf, 0)), point.sum)
+    return Buckets(tuple(bounds), (*(counts[bound] for bound in bounds), counts.get(math.inf, 0)), _number(point.sum))
 
 
 def _halved(offset: int, counts: Sequence[int], shift: int) -> dict[int, int]:

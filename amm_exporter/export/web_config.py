@@ -7,8 +7,9 @@
       prometheus: $2y$10$...       # htpasswd -nBC 10 "" | tr -d ':\\n'
 
 The format: https://prometheus.io/docs/prometheus/latest/configuration/https/. A key that is unknown or that this server
-cannot honour is an error: a security setting that is silently ignored is worse than none. A certificate that changes on
-disk is taken up with the next connection.
+cannot honour is an error: a security setting that is silently ignored is worse than none. What changes on disk, users
+or certificates, is taken up with the next request or connection; only whether TLS is spoken and whether a password is
+asked for takes a restart, so that a file half written does not open what is closed.
 """
 
 from __future__ import annotations
@@ -53,15 +54,16 @@ class WebConfig:
 
     def __init__(self, path: str | os.PathLike[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._path = Path(path)
-        document = _document(self._path)
+        self._place = self._path.absolute()  # a daemon changes its directory
+        self._clock = clock
+        self._read_at = _changed_at(self._place)
+        document = _document(self._path, self._place)
         self._tls: Mapping[str, Any] | None = self._section(document, "tls_server_config", TLS_KEYS)
         self.headers = self._headers(self._section(document, "http_server_config", HTTP_KEYS) or {})
-        self._context: ssl.SSLContext | None = None
-        self._stamp: tuple[int, ...] = ()
         users = self._users(document.get("basic_auth_users"))
         self._passwords = Passwords(users, clock) if users else None
-        if self._tls is not None:
-            self.tls()
+        self._stamp = self._files_changed_at()
+        self._context = self._make_context() if self.encrypts else None
 
     @property
     def encrypts(self) -> bool:
@@ -74,20 +76,38 @@ class WebConfig:
 
     def tls(self) -> ssl.SSLContext:
         """The context for a connection, made again when its files change; the last good one while they are broken."""
-        stamp = tuple(_changed_at(self._file(key)) for key in _FILES if self._given(key))
+        self._follow()
+        stamp = self._files_changed_at()
         if self._context is None:
-            self._context = self._make_context()
-        elif stamp != self._stamp:
+            raise WebConfigError(f"{self._path}: no tls_server_config")
+        if stamp != self._stamp:
+            self._stamp = stamp
             try:
                 self._context = self._make_context()
             except WebConfigError as error:
                 log.warning("the certificate read before goes on: %s", error)
-        self._stamp = stamp
         return self._context
 
     def authorize(self, request: Request) -> Response | None:
         """None where the request may go on."""
+        self._follow()
         return self._passwords.refusal(request.header("authorization")) if self._passwords else None
+
+    def _follow(self) -> None:
+        """Take up what the file says by now; one that cannot be honoured changes nothing."""
+        changed_at = _changed_at(self._place)
+        if changed_at == self._read_at:
+            return
+        self._read_at = changed_at
+        try:
+            fresh = WebConfig(self._place, self._clock)
+            if fresh.encrypts != self.encrypts or (self._passwords and not fresh._passwords):
+                raise WebConfigError(f"{self._path}: TLS comes and goes, and passwords go, by a restart only")
+        except AMMError as error:
+            log.warning("what was read before goes on: %s", error)
+            return
+        self._tls, self._context, self._stamp = fresh._tls, fresh._context, fresh._stamp
+        self._passwords = fresh._passwords
 
     def _section(self, document: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Mapping[str, Any] | None:
         section = document.get(name)
@@ -131,7 +151,10 @@ class WebConfig:
         name = self._given(key)
         if not isinstance(name, str):
             raise WebConfigError(f"{self._path}: tls_server_config.{key}: got {name!r}; expected the path of a file")
-        return self._path.parent / name
+        return self._place.parent / name
+
+    def _files_changed_at(self) -> tuple[object, ...]:
+        return tuple(_changed_at(self._file(key)) for key in _FILES if self._given(key))
 
     def _make_context(self) -> ssl.SSLContext:
         import ssl  # not at the top: nobody pays for TLS who does not use it
@@ -210,11 +233,11 @@ _SUITES_OF_TLS_1_3 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_C
 _FILES = ("cert_file", "key_file", "client_ca_file")
 
 
-def _document(path: Path) -> Mapping[str, Any]:
+def _document(path: Path, place: Path) -> Mapping[str, Any]:
     import yaml  # not at the top: only this file needs it
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(place.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise WebConfigError(f"{path}: cannot be read: {error}") from error
     if document is None:
@@ -227,11 +250,12 @@ def _document(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _changed_at(path: Path) -> int:
+def _changed_at(path: Path) -> tuple[int, ...]:
     try:
-        return path.stat().st_mtime_ns
+        status = path.stat()
     except OSError:
-        return 0
+        return ()
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def openssl_name(suite: str) -> str:

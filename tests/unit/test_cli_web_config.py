@@ -26,7 +26,7 @@ FILES = [
     ("tls_server_config: {cert_file: x}", "tls_server_config: cert_file and key_file are both needed"),
     (
         "tls_server_config: {cert_file: x, key_file: y}",
-        "tls_server_config: [Errno 2] No such file or directory: 'x'",
+        "tls_server_config: [Errno 2] No such file or directory: '{folder}/x'",
     ),
     ("basic_auth_users: {me: secret}", "basic_auth_users.me: no bcrypt hash; make one by: htpasswd -nBC 10 ''"),
     ("basic_auth_users: [me]", "basic_auth_users: expected a bcrypt hash for each user name"),
@@ -45,13 +45,13 @@ def test_a_file_that_cannot_be_honoured(
 ) -> None:
     Path("web.yml").write_text(content)
     assert main(shlex.split(command.format("--web-config web.yml"))) == 2
-    assert capsys.readouterr() == ("", f"amm: web.yml: {text}\n")
+    assert capsys.readouterr() == ("", f"amm: web.yml: {text.replace('{folder}', str(Path.cwd()))}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_that_is_not_there(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(shlex.split(command.format("--web-config none.yml"))) == 2
-    reason = "cannot be read: [Errno 2] No such file or directory: 'none.yml'"
+    reason = f"cannot be read: [Errno 2] No such file or directory: '{Path('none.yml').absolute()}'"
     assert capsys.readouterr() == ("", f"amm: none.yml: {reason}\n")
 
 

@@ -174,6 +174,39 @@ def test_a_connection_serves_one_request_after_another(server):
         assert read_all(sock).count(b"HTTP/1.1 200 OK") == 2
 
 
+def test_requests_sent_all_at_once_are_all_answered(server):
+    get, last = (
+        b"GET /healthz HTTP/1.1\r\nHost: a.localhost\r\n\r\n",
+        GET.replace(b"Host", b"Connection: close\r\nHost"),
+    )
+    assert raw(server, get * 400 + last).count(b"HTTP/1.1 200 OK") == 401
+
+
+def test_a_client_that_sends_requests_without_end_leaves_the_others_their_turn(server):
+    """It sent faster than one answer after another took: all that came was read, and nobody else was served."""
+    flood = GET.replace(b"/metrics", b"/healthz") * 500
+    with socket.create_connection(server.address, timeout=30) as sock:
+        enough = threading.Event()
+        ends = [
+            threading.Thread(target=send_until, args=(enough, sock, flood)),
+            threading.Thread(target=read_all, args=(sock,)),
+        ]
+        for end in ends:
+            end.start()
+        try:
+            assert [request(server)[1] for _ in range(3)] == [BODY] * 3
+        finally:
+            enough.set()
+            ends[0].join()
+            sock.shutdown(socket.SHUT_WR)
+            ends[1].join()
+
+
+def send_until(enough: threading.Event, sock: socket.socket, data: bytes) -> None:
+    while not enough.is_set():
+        sock.sendall(data)
+
+
 def test_http_1_0_is_answered_and_closed(server):
     assert status_of(raw(server, b"GET /metrics HTTP/1.0\r\n\r\n")) == 200
 

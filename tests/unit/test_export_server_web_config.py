@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
+import struct
 import subprocess
 
 import bcrypt
 import pytest
 
 from amm_exporter.export.http import Request
-from amm_exporter.export.passwords import CHECKS_PER_SECOND, REMEMBERED, Passwords
+from amm_exporter.export.passwords import MOST_AT_ONCE_SECONDS, REMEMBERED, SHARE_FOR_CHECKS, Passwords
 from amm_exporter.export.reader import AMMMetricReader
+from amm_exporter.export.server import Server
 from amm_exporter.export.web_config import WebConfig, WebConfigError, openssl_name
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -197,14 +200,70 @@ def test_a_password_is_checked_once_and_then_remembered(passwords, clock):
         assert passwords.refusal(basic("prometheus", "secret")) is None
 
 
-def test_who_guesses_is_slowed_down_and_who_is_known_is_not(passwords, clock):
+@pytest.mark.parametrize("check_seconds", [0.05, 0.2, 0.8])
+def test_who_guesses_gets_a_share_of_the_time_whatever_a_check_takes_and_who_is_known_all(
+    passwords, clock, check_seconds
+):
+    def check(password: bytes, hashed: bytes) -> bool:
+        clock.now += check_seconds
+        return bcrypt.checkpw(password, hashed)
+
+    passwords._check = check
     passwords.refusal(basic("prometheus", "secret"))
-    answers = [passwords.refusal(basic("prometheus", f"guess{number}")).status for number in range(20)]
-    assert answers.count(401) == int(CHECKS_PER_SECOND) - 1
-    assert answers.count(429) == 20 - answers.count(401)
-    assert passwords.refusal(basic("prometheus", "secret")) is None
-    clock.now += 1
-    assert passwords.refusal(basic("prometheus", "another")).status == 401
+    begin, spent_seconds = clock.now, 0.0
+    for number in range(1000):
+        clock.now += 0.05
+        if passwords.refusal(basic("prometheus", f"guess{number}")).status == 401:
+            spent_seconds += check_seconds
+        assert passwords.refusal(basic("prometheus", "secret")) is None
+    most = (clock.now - begin) * SHARE_FOR_CHECKS + MOST_AT_ONCE_SECONDS + check_seconds
+    assert most * 0.8 < spent_seconds <= most
+
+
+def test_users_that_come_and_go_are_followed(tmp_path):
+    web = config(tmp_path, f"basic_auth_users:\n  old: {HASH}\n")
+    assert refusal(web, "old") is None
+    config(tmp_path, f"basic_auth_users:\n  renewed: {HASH}\n")
+    assert (refusal(web, "old").status, refusal(web, "renewed")) == (401, None)
+
+
+@pytest.mark.parametrize("text", ["", "basic_auth_users: {}", "basic_auth_users: [", "nonsense: 1", None])
+def test_a_file_that_breaks_or_is_half_written_opens_nothing(tmp_path, text, caplog):
+    web = config(tmp_path, f"basic_auth_users:\n  old: {HASH}\n")
+    (tmp_path / "web.yml").unlink() if text is None else config_text(tmp_path, text)
+    for _ in range(3):
+        assert (refusal(web, "nobody").status, refusal(web, "old")) == (401, None)
+    assert len(caplog.records) == 1
+
+
+def test_tls_takes_a_restart_to_come_or_go(tmp_path, certificate, caplog):
+    web = config(tmp_path, tls(*certificate))
+    before = web.tls()
+    config_text(tmp_path, f"basic_auth_users:\n  old: {HASH}\n")
+    assert web.tls() is before
+    assert web.authorize(asking("nobody")) is None
+    assert "by a restart only" in caplog.text
+
+
+def test_a_relative_path_outlives_a_change_of_directory(tmp_path, monkeypatch):
+    config_text(tmp_path, f"basic_auth_users:\n  old: {HASH}\n")
+    monkeypatch.chdir(tmp_path)
+    web = WebConfig("web.yml")
+    monkeypatch.chdir("/")
+    config_text(tmp_path, f"basic_auth_users:\n  renewed: {HASH}\n")
+    assert refusal(web, "renewed") is None
+
+
+def config_text(tmp_path, text: str) -> None:
+    (tmp_path / "web.yml").write_text(text)
+
+
+def asking(user: str) -> Request:
+    return Request(method="GET", path="/", headers={"authorization": basic(user, "secret")}, keep_alive=False)
+
+
+def refusal(web: WebConfig, user: str):
+    return web.authorize(asking(user))
 
 
 def test_guesses_are_forgotten_before_the_right_password(passwords, clock):
@@ -223,3 +282,21 @@ def test_a_guess_beside_as_many_users_as_are_remembered_is_refused(clock):
         clock.now += 1
         assert passwords.refusal(basic(user, "secret")) is None
     assert passwords.refusal(basic("somebody", "guess")).status == 401
+
+
+def test_who_has_gone_before_the_handshake_is_no_error(tmp_path, certificate, caplog):
+    web = config(tmp_path, tls(*certificate))
+    server = Server(lambda _accept: ("text/plain", b""), "127.0.0.1", 0, **web.options())
+    server.start()
+    try:
+        for _ in range(20):
+            with socket.create_connection(server.address, timeout=5) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+        context = ssl.create_default_context(cafile=certificate[0])
+        context.check_hostname = False
+        with socket.create_connection(server.address, timeout=5) as sock:
+            context.wrap_socket(sock).close()
+    finally:
+        server.close()
+    assert caplog.text == ""
