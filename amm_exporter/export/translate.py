@@ -136,8 +136,8 @@ def prometheus_name(name: str) -> str:
 
 
 def prometheus_label(key: str) -> str:
-    """An attribute key as a label name; a leading digit becomes `_`, and so does nothing."""
-    return _NOT_IN_LABEL.sub("_", f"_{key[1:]}" if key[:1].isdigit() else key) or "_"
+    """An attribute key as a label name; a leading digit becomes `_`."""
+    return _NOT_IN_LABEL.sub("_", f"_{key[1:]}" if key[:1].isdigit() else key)
 
 
 def prometheus_unit(unit: str) -> str:
@@ -164,7 +164,7 @@ def label_set(attributes: Mapping[str, object] | None) -> Labels:
 
 
 def writable(text: str) -> str:
-    """As UTF-8 can write it. The name of a file may hold bytes that are none: from os.fsdecode they come as surrogates."""
+    """As UTF-8 can write it. The name of a file may hold bytes that are no text: os.fsdecode makes surrogates of them."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+from decimal import Decimal
 
 import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -127,6 +129,49 @@ def test_a_metric_of_another_kind_under_the_same_name_is_left_out_and_logged_onc
         texts = {text_of(reader) for _ in range(3)}
     assert len([record for record in caplog.records if "things" in record.getMessage()]) == 1
     assert all("others_total 5" in text and "things_total 1" in text for text in texts)
+
+
+def test_text_that_utf_8_cannot_write_costs_nothing(meter, reader):
+    """As os.fsdecode gives it for the name of a file that was made under another encoding."""
+    paths = os.fsdecode(b"/a\x80"), os.fsdecode(b"/a\x81")
+    for path in paths:
+        meter.create_counter("opened", description=path).add(1, {"path": path})
+    assert 'opened_total{path="/a\\\\udc80"} 1' in text_of(reader)
+    assert len([key for key in samples_of(text_of(reader)) if key[0] == "opened_total"]) == 2
+
+
+class Half(float):
+    """Calls itself something else, as the numbers of numpy do."""
+
+    def __repr__(self):
+        return "np.float64(0.5)"
+
+
+class Many:
+    """A number that is neither int nor float."""
+
+    def __index__(self):
+        return 1 << 60
+
+
+@pytest.mark.parametrize(("value", "shown"), [(Half(0.5), 0.5), (Many(), 1 << 60), (True, 1), (Decimal("0.25"), 0.25)])
+def test_numbers_of_any_kind_are_written_as_numbers(meter, reader, value, shown):
+    meter.create_observable_gauge("g", callbacks=[lambda _options: [Observation(value)]])
+    meter.create_histogram("h").record(Half(0.5))
+    samples = samples_of(text_of(reader))
+    assert samples["g", frozenset()] == shown
+    assert samples["h_sum", frozenset()] == 0.5
+    assert {type(family.series[()].sum) for family in reader.families() if family.name == "h"} == {
+        float
+    }  # as JSON takes it, between the processes of a family
+
+
+def test_a_label_that_a_histogram_needs_costs_only_its_own_metric(meter, reader):
+    meter.create_histogram("bounded").record(1, {"le": "mine"})
+    meter.create_gauge("whole").set(2, {"le": "mine"})
+    text = text_of(reader)
+    assert 'whole{le="mine"} 2' in text
+    assert not [key for key in samples_of(text) if key[0].startswith("bounded")]
 
 
 def test_a_callback_that_raises_costs_only_its_own_metric(meter, reader, caplog):
