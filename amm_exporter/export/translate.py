@@ -164,7 +164,7 @@ def label_set(attributes: Mapping[str, object] | None) -> Labels:
 
 
 def writable(text: str) -> str:
-    """As UTF-8 can write it. The name of a file may hold bytes that are no text: os.fsdecode makes surrogates of them."""
+    """As UTF-8 can write it. A file may have a name that is no text: os.fsdecode makes surrogates of its bytes."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
