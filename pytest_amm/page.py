@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from amm_exporter.units import MIB, format_size
+from amm_exporter.units import MIB, format_ratio, format_size
 
 _WIDTH, _HEIGHT = 1080, 260
 _LEFT, _BOTTOM, _TOP = 76, 24, 14
@@ -21,13 +21,15 @@ body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .5rem; }
 .facts { color: var(--soft); margin: 0 0 1rem; } .bad { color: var(--bad); font-weight: 600; }
-svg { width: 100%; height: auto; background: var(--card); border-radius: 6px; }
+svg { width: 100%; min-width: 680px; height: auto; background: var(--card); border-radius: 6px; }
+.scroll { overflow-x: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg text.over { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .25rem .5rem; text-align: right; }
 th { cursor: pointer; user-select: none; border-bottom: 2px solid var(--line); white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; white-space: nowrap; }
-th:last-child, td:last-child { text-align: left; white-space: normal; overflow-wrap: anywhere; width: 60%; }
+th:last-child, td:last-child { text-align: left; white-space: normal; overflow-wrap: anywhere; width: 60%;
+  min-width: 18rem; }
 th[aria-sort=ascending]::after { content: " \\25B4"; } th[aria-sort=descending]::after { content: " \\25BE"; }
 .bar { background: linear-gradient(to right,
   color-mix(in srgb, var(--fill) 30%, transparent) var(--w), transparent 0); }
@@ -124,7 +126,8 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
         parts.append(f'<text class="over" x="{_LEFT + 6}" y="{at - 5:.1f}">{name}</text>')
     drawing = "".join(parts)
     label = "Memory of the process tree over time"
-    return f'<h2>{label}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{drawing}</svg>'
+    picture = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{drawing}</svg>'
+    return f'<h2>{label}</h2><div class="scroll">{picture}</div>'
 
 
 def ticks(most: float, unit: float) -> list[float]:
@@ -138,7 +141,7 @@ def _facts(document: Mapping[str, Any]) -> str:
     session, summary = document["session"], document["summary"]
     words = [f"highest {format_size(summary['peak_bytes'])}"]
     if summary["budget_bytes"]:
-        words.append(f"{summary['budget_ratio']:.1%} of the budget of {format_size(summary['budget_bytes'])}")
+        words.append(f"{format_ratio(summary['budget_ratio'])} of the budget of {format_size(summary['budget_bytes'])}")
     if summary["over_budget"]:
         words.append(f'<span class="bad">{summary["over_budget"]} over budget, {summary["stopped"]} stopped</span>')
     if leaks := sum(test["leak"] == "leak" for test in document["tests"]):
@@ -186,17 +189,18 @@ def _table(tests: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(_row(test, most) for test in sorted(tests, key=lambda test: -test["growth_bytes"]))
     return (
         '<h2>Tests</h2><p><input type="search" placeholder="filter by words" aria-label="filter"></p>'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
 def _row(test: Mapping[str, Any], most_bytes: int) -> str:
     children = max((phase["children_bytes"] for phase in test["phases"]), default=0)
-    values = {**test, "children_bytes": children, "slack_bytes": test["slack_bytes"] or 0}
+    values = {**test, "children_bytes": children}
     cells = []
     for name, key in _COLUMNS:
-        value = values[key]
-        shown = f"{value:.3f}" if key == "seconds" else format_size(value) if test["phases"] else ""
+        value = values[key] or 0
+        known = test["phases"] and values[key] is not None
+        shown = f"{value:.3f}" if key == "seconds" else format_size(value) if known else ""
         bar = f' class="bar" style="--w:{value / most_bytes:.1%}"' if name == "growth" else ""
         cells.append(f'<td data-v="{value}"{bar}>{shown}</td>')
     note = f' <span class="bad">{_note(test)}</span>' if _note(test) else ""

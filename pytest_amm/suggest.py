@@ -1,4 +1,4 @@
-"""Suggests budgets from what earlier runs used: markers, or lines for the ini file.
+"""Suggest budgets from what earlier runs used: markers, or lines for the ini file.
 
 amm budget suggest REPORT.json... [--ini] [--headroom 25%] [--least 16MB]
 """
@@ -41,9 +41,12 @@ def as_markers(session_mib: int, common_mib: int, special: Mapping[str, int]) ->
         function = nodeid.partition("[")[0]
         heaviest[function] = max(heaviest.get(function, (0, "")), (mib, nodeid))
     sizes = {nodeid: mib for mib, nodeid in heaviest.values()}
-    lines = [f"pytest --amm-budget={session_mib}MB --amm-test-budget={common_mib}MB", ""]
-    lines += [f'@pytest.mark.amm_budget("{mib}MB")  # {name}' for name, mib in _by_size(sizes)]
-    return lines
+    markers = [f'@pytest.mark.amm_budget("{mib}MB")  # {name}' for name, mib in _by_size(sizes)]
+    return [
+        f"pytest --amm-budget={session_mib}MB --amm-test-budget={common_mib}MB",
+        *([""] if markers else []),
+        *markers,
+    ]
 
 
 def as_ini(session_mib: int, common_mib: int, special: Mapping[str, int]) -> list[str]:

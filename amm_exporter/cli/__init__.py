@@ -13,14 +13,14 @@ from amm_exporter import __version__
 from amm_exporter.errors import AMMError, did_you_mean
 
 COMMANDS = {
-    "demo": "a real workload with exporter and tiers, and a leak you can see",
-    "run": "start a program with AMM inside it, no code change; any other program from outside",
-    "serve": "export a process that already runs, from outside",
+    "demo": "a real workload under a small limit; --leak: a leak that is found",
+    "run": "start a program with AMM in it, or beside it if it is not Python",
+    "serve": "export processes that already run, from outside",
     "evidence": "ask a running process what fills its memory",
     "analyze": "read what was recorded, in words",
     "check": "validate a policy on this machine",
-    "policy": "print the policy in force and where each value came from",
-    "budget": "suggest memory budgets for tests from reports of earlier runs",
+    "policy": "print the policy in force, and where each value came from",
+    "budget": "suggest memory budgets for tests from earlier runs",
     "rules": "print the Prometheus rules for a policy",
     "dashboards": "write the Grafana dashboards",
 }
@@ -76,9 +76,18 @@ def _dispatch(arguments: list[str]) -> int:
         raise AMMError(f"unknown command {name!r}; {did_you_mean(name, COMMANDS)} (amm --help shows all)")
     module = importlib.import_module(f"amm_exporter.cli.{name}")
     parser = Parser(prog=f"amm {name}", description=module.__doc__, allow_abbrev=False,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+                    formatter_class=Prose)  # fmt: skip
     module.add_arguments(parser)
     return int(module.run(parser.parse_args(rest)))
+
+
+class Prose(argparse.HelpFormatter):
+    """Paragraphs as wide as the terminal; what is indented stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(part if part.startswith(" ") else fill(part, width, indent) for part in paragraphs)
 
 
 class Parser(argparse.ArgumentParser):

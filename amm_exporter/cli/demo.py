@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import time
 
 from amm_exporter.cli import options
@@ -29,7 +31,10 @@ ROOM_BYTES, LEAK_ROOM_BYTES = 70 * MIB, 115 * MIB
 """The demo's limit is this far above what the process uses before the job starts."""
 LOOK_UPS_PER_SECOND = 40
 """A service at moderate load, so that the demo leaves the machine usable."""
-BAR_WIDTH = 40
+NARROWEST_BAR, WIDEST_BAR, BESIDE_BAR = 20, 40, 56
+"""Columns of the bar, and of what stands beside it."""
+NOT_A_TERMINAL = (1000, 24)
+"""Columns and lines of a file: nothing is wrapped there."""
 GLYPHS, PLAIN_GLYPHS = ("█", "·", "▲", "▼"), ("#", ".", "^", "v")
 """Full and empty cells of the bar, and the way a tier changed: for a terminal that shows them, and for any other."""
 COLOURS = {Tier.NORMAL: "32", Tier.MODERATE: "36", Tier.HIGH: "33", Tier.SEVERE: "35", Tier.CRITICAL: "31"}
@@ -140,6 +145,7 @@ class Screen:
         self._governor = governor
         self._colours = colours
         self._full, self._empty, self._up, self._down = glyphs
+        self._columns = shutil.get_terminal_size(NOT_A_TERMINAL).columns
         self._peak_bytes = 0
 
     def introduce(self, url: str, arguments: argparse.Namespace) -> None:
@@ -158,11 +164,11 @@ class Screen:
         if worst is None:
             return
         self._peak_bytes = max(self._peak_bytes, worst.used_bytes)
-        leaked = f", {index.leaked} leaked" if index.leaked else ""
+        last = f"{index.leaked} leaked" if index.leaked else f"{format_ratio(round(index.hit_ratio, 2))} hits"
         self.say(
             f"{elapsed_seconds:4.0f}s {self._tier(self._governor.tier)} {self._bar(worst.ratio)}"
             f" {format_ratio(worst.ratio):>6} {format_size(worst.used_bytes):>9}"
-            f"  {index.cached} cached, {format_ratio(round(index.hit_ratio, 2))} hits{leaked}"
+            f"  {index.cached} cached, {last}"
         )
 
     def tier_changed(self, change: TierChange) -> None:
@@ -179,10 +185,11 @@ class Screen:
         self.say("")
         self.say(f"looked up {index.lookups}, parsed {index.parsed} modules ({index.definitions} definitions)")
         self.say(f"peak {format_size(self._peak_bytes)} of {format_size(governor.policy.limit_bytes or 0)}")
-        self.say(f"time in tiers: {time_in}; {sum(governor.transitions.values())} changes")
+        changes = sum(governor.transitions.values())
+        self.say(f"time in tiers: {time_in}; {changes} change{'s' * (changes != 1)}")
         self.say(f"longest garbage collection: {format_duration(pause)}")
         for line in story.told():
-            self.say(line)
+            self.say(textwrap.fill(line, self._columns, subsequent_indent=" " * 11, break_on_hyphens=False))
         share = governor.cpu_seconds / sum(spent.values())
         self.say(
             f"AMM's own cost: {format_duration(governor.cpu_seconds)} of CPU for its samples, {share:.1%} of a core"
@@ -196,9 +203,10 @@ class Screen:
         return self._paint(f"{tier.name:<8}", tier)
 
     def _bar(self, ratio: float) -> str:
-        cells = [self._full if position < ratio * BAR_WIDTH else self._empty for position in range(BAR_WIDTH)]
+        width = min(WIDEST_BAR, max(NARROWEST_BAR, self._columns - BESIDE_BAR))
+        cells = [self._full if position < ratio * width else self._empty for position in range(width)]
         for enter in self._governor.enter_ratios:
-            cells[min(BAR_WIDTH - 1, int(enter * BAR_WIDTH))] = "|"
+            cells[min(width - 1, int(enter * width))] = "|"
         return self._paint("".join(cells), self._governor.tier)
 
     def _paint(self, text: str, tier: Tier) -> str:

@@ -1,10 +1,10 @@
 r"""Export processes that already run, from outside: memory, peak, limit, tier. Nothing is loaded into them.
 
-    amm serve --pid 1234                    one process with its children, in every detail; ends when it does
-    amm serve --match 'gunicorn|celery'     every process whose command line matches, now and later
-    amm serve --match '(?P<name>\w+)\.py'   the same, each named after its script instead of after python
+    amm serve --pid 1234                    one with its children, in detail
+    amm serve --match 'gunicorn|celery'     all that match, now and later
+    amm serve --match '(?P<name>\w+)\.py'   each named after its script
 
-Ctrl-C ends either.
+A match is looked for in the whole command line. The first ends when its process does, Ctrl-C ends either.
 """
 
 from __future__ import annotations
