@@ -21,8 +21,8 @@ from amm_exporter.export.http import Response
 REMEMBERED = 100
 """Passwords whose check is remembered, as the official exporters do: a check takes 50 ms and more by design."""
 SHARE_FOR_CHECKS = 0.25
-"""Of the time, for bcrypt: who guesses must not keep the exporter from its scrapes. By time and not by number of checks:
-a hash of cost 10 takes 50 ms, of cost 12 (what Python's bcrypt makes) 200, and each more twice as much."""
+"""Of the time, for bcrypt: who guesses must not keep the exporter from its scrapes. By time, not by number of checks:
+a hash of cost 10 takes 50 ms, one of cost 12 (what Python's bcrypt makes) 200, and each more twice as much."""
 MOST_AT_ONCE_SECONDS = 1.0
 """Of checking on end, after a quiet time."""
 # A user that is not there costs as much time as one that is: the hash of a password nobody knows.
