@@ -155,7 +155,7 @@ def _advice(breach: Breach, phases: Sequence[Phase], nodeid: str) -> list[str]:
     if breach.scope == "emergency":
         return ["run fewer workers (pytest -n), or the heaviest tests by themselves"]
     if breach.refused:
-        needs = "if the line that asked for it needs this much: a larger --amm-budget or marker"
+        needs = f"if the line that asked for it needs this much: a larger {breach.source}"
         return [f"{needs}; --amm-hard and isolated tests count what is only reserved, too"]
     start_bytes = phases[0].start_bytes if phases else 0
     command = f"pytest {_quoted(nodeid)} --amm-peaks --amm-on-breach=warn"  # a budget of the ini file or a marker stays

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trace",
         default="2s",
         metavar="TIME",
-        help="trace allocations so long, which slows them (default: 2s; 0 for none). From outside: watch growth so long",
+        help="trace allocations so long, which slows them (default: 2s; 0: no tracing). Outside: watch growth so long",
     )
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
 
