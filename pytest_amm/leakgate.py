@@ -15,6 +15,7 @@ import pytest
 
 from amm_exporter.errors import AMMError, UnitError, did_you_mean
 from amm_exporter.units import format_ratio, format_size, parse_duration, parse_ratio, parse_size
+from pytest_amm.captured import again
 from pytest_amm.failure import OverBudget
 from pytest_amm.markers import nearest
 
@@ -30,6 +31,8 @@ SUITE_SECONDS = 3.0
 """With --amm-leaks a test without a marker is given this long: a suite has many."""
 ALLOWS = '@pytest.mark.amm_leak(max_per_call="...")'
 _REPEAT = "not repeatable"
+_OF_ONE_CALL = frozenset({"benchmark", "subtests"})
+"""Fixtures that report of each call, or refuse a second one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ def rule_of(item: pytest.Item, *, every: bool) -> LeakRule | None:
     where = f"{item.nodeid}: @pytest.mark.amm_leak"
     if not _repeatable(item):
         raise pytest.UsageError(
-            f"{where}: works on plain test functions; elsewhere call the fixture: amm.leak_check(fn)"
+            f"{where}: works on plain test functions{_but(item)}; elsewhere call the fixture: amm.leak_check(fn)"
         )
     if marker.args:
         raise pytest.UsageError(
@@ -151,8 +154,13 @@ class LeakGate:
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
         function(**arguments)  # a failure of the body itself is its own, without ours around it
         marked = pyfuncitem.get_closest_marker(MARKER) is not None
-        with self._suite.aside() if self._suite else contextlib.nullcontext():
-            pyfuncitem.stash[DECISION] = self._check(lambda: function(**arguments), rule, pyfuncitem, marked=marked)
+        with self._suite.aside() if self._suite else contextlib.nullcontext(), again(pyfuncitem.config) as captured:
+
+            def call() -> None:
+                function(**arguments)
+                captured.forget()
+
+            pyfuncitem.stash[DECISION] = self._check(call, rule, pyfuncitem, marked=marked)
         return True
 
     def _check(self, fn: Callable[[], object], rule: LeakRule, item: pytest.Item, *, marked: bool) -> str:
@@ -174,7 +182,18 @@ def _repeatable(item: pytest.Item) -> bool:
     """Plain functions and methods: not unittest's (no arguments to call again with), not coroutines."""
     if not isinstance(item, pytest.Function) or type(item).__name__ == "TestCaseFunction":
         return False
-    return not (inspect.iscoroutinefunction(item.obj) or inspect.isasyncgenfunction(item.obj))
+    return not (runs_later(item.obj) or _OF_ONE_CALL & set(item.fixturenames))
+
+
+def _but(item: pytest.Item) -> str:
+    used = sorted(_OF_ONE_CALL & set(getattr(item, "fixturenames", ())))
+    return f" that do not use the fixture {used[0]!r}" if used else ""
+
+
+def runs_later(fn: object) -> bool:
+    """Whether a call only makes a coroutine or a generator, and runs nothing of it."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(kind(fn) for kind in kinds)
 
 
 def _warmup(value: object) -> int:

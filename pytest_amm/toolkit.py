@@ -105,7 +105,7 @@ class Toolkit:
 
         Takes the arguments of the marker: max_per_call, warmup, confidence, time_limit.
         """
-        name = getattr(fn, "__qualname__", repr(fn))
+        name = getattr(_plain(fn), "__qualname__", repr(fn))
         parsed = leakgate.parse_rule(rule)
         return leakgate.check(fn, parsed, what=name, headroom_bytes=self._headroom(), allows=_ALLOWS)
 
@@ -114,6 +114,7 @@ class Toolkit:
 
         `fn` builds the memory and must leave it reachable by what `strategy` works on.
         """
+        _plain(fn), _plain(strategy)
         freed, grown, idle = [], [], []
         for _ in range(_whole("rounds", rounds, least=1)):
             trim()  # else `fn` may live in heap that is free but resident, and seem to grow nothing
@@ -141,6 +142,7 @@ class Toolkit:
         """
         import gc
 
+        _plain(fn)
         kept = []
         for _ in range(_whole("cycles", cycles, least=2)):
             fn()
@@ -182,6 +184,15 @@ def _scatter(values: Sequence[int]) -> int:
     slope, start = statistics.linear_regression(range(len(values)), values)
     residues = [value - start - slope * at for at, value in enumerate(values)]
     return round(max(residues) - min(residues))
+
+
+def _plain(fn: object) -> object:
+    """What does its work when it is called. Raises UnitError for anything else."""
+    if not callable(fn):
+        raise UnitError(fn, "a function")
+    if leakgate.runs_later(fn):
+        raise UnitError(fn, "a function that runs when called", "write lambda: asyncio.run(fn()), or list(fn())")
+    return fn
 
 
 def _whole(name: str, value: object, *, least: int) -> int:

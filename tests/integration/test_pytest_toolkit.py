@@ -1,4 +1,4 @@
-"""Leak gate, the fixture `amm`, hooks, and the company of other plugins, in real runs."""
+"""The fixture `amm`, hooks, and the company of other plugins, in real runs."""
 
 from __future__ import annotations
 
@@ -12,99 +12,6 @@ from pytest_amm import hookspecs
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("only_this_plugin")
-
-
-LEAKS = """
-    import pytest
-    kept = []
-
-    @pytest.mark.amm_leak(max_per_call="100B", time_limit="5s")
-    def test_leaky():
-        kept.append(bytearray(400))
-
-    @pytest.mark.amm_leak(max_per_call="100B", time_limit="5s")
-    def test_clean():
-        [bytearray(400) for _ in range(10)]
-
-    @pytest.mark.amm_leak(time_limit="1ms")
-    def test_undecided():
-        sum(range(100_000))
-
-    @pytest.mark.amm_leak
-    @pytest.mark.parametrize("number", [1])
-    def test_fails_by_itself(number):
-        assert number == 2
-"""
-
-
-def test_the_marker_finds_the_leak_and_names_its_line(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_it=LEAKS)
-    result = pytester.runpytest_subprocess("-rP")
-    assert result.parseoutcomes() == {"failed": 2, "passed": 2}
-    result.stdout.fnmatch_lines(
-        [
-            "leaks * B a call, 100 B allowed",
-            "  what     test_it.py::test_leaky",
-            "  bounds   * at 99% confidence, after * calls, of * memory",
-            "  line     *test_it.py:6: * B a call",
-            "* calls were too few to tell; give it more time",
-            "leak gate: 1 leak, 1 clean, 1 undecided",
-        ]
-    )
-    result.stdout.fnmatch_lines(["E*assert 1 == 2"])
-
-
-def test_a_whole_suite_is_checked_and_what_cannot_repeat_is_left_alone(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_it="""
-        import unittest
-        kept, seen = [], []
-        def test_leaky(): kept.append(bytearray(9000))
-        def test_clean(): pass
-        def test_only_once():
-            assert not seen
-            seen.append(1)
-        class TestOld(unittest.TestCase):
-            def test_method(self): pass
-        """
-    )
-    result = pytester.runpytest_subprocess("--amm-leaks")
-    assert result.parseoutcomes() == {"failed": 1, "passed": 3}
-    result.stdout.fnmatch_lines(["leak gate: 1 leak, 1 clean, 1 not repeatable", "  not repeatable: *test_only_once"])
-
-
-@pytest.mark.parametrize(
-    ("marker", "message"),
-    [
-        ("max_per_cal='1KB'", "got 'max_per_cal'; expected an argument of amm_leak; did you mean 'max_per_call'?"),
-        ("'1KB'", "got 1 positional arguments; write amm_leak(max_per_call='1KB')"),
-        ("warmup='many'", "got 'many'; expected a whole number of calls from 0 to 1000000"),
-        ("confidence='100%'", "got '100%'; expected a confidence between 50% and 100%, as '99%'"),
-        ("time_limit='0s'", "got '0s'; expected a duration such as '500ms', '1s', '5m' or '2h' (units: ms s m h d), "
-            "more than zero and at most 100 years"),
-    ],
-)  # fmt: skip
-def test_a_wrong_leak_marker_is_one_line(pytester: pytest.Pytester, marker: str, message: str) -> None:
-    pytester.makepyfile(test_it=f"import pytest\n@pytest.mark.amm_leak({marker})\ndef test_it(): pass\n")
-    result = pytester.runpytest_inprocess()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"ERROR: test_it.py::test_it: @pytest.mark.amm_leak: {message}" in result.stderr.lines
-
-
-def test_the_leak_marker_on_a_unittest_method_says_what_to_do(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_it="""
-        import pytest, unittest
-        class TestOld(unittest.TestCase):
-            @pytest.mark.amm_leak
-            def test_it(self): pass
-        """
-    )
-    result = pytester.runpytest_inprocess()
-    assert (
-        "ERROR: test_it.py::TestOld::test_it: @pytest.mark.amm_leak: works on plain test functions; elsewhere call the "
-        "fixture: amm.leak_check(fn)"
-    ) in result.stderr.lines
 
 
 def test_the_fixture_works_without_any_option(pytester: pytest.Pytester) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,17 @@ def test_too_few_cycles_for_a_verdict_are_refused(amm: Toolkit, cycles: int) -> 
 def test_too_few_rounds_for_an_effect_are_refused(amm: Toolkit, rounds: int) -> None:
     with pytest.raises(UnitError, match=r"expected a whole number of rounds, at least 1"):
         amm.before_after(int, int, rounds=rounds)
+
+
+async def later() -> None: ...
+
+
+@pytest.mark.parametrize(("fn", "expected"), [(later, "a function that runs when called"), (3, "a function")])
+def test_what_does_nothing_when_called_is_refused(amm: Toolkit, fn: Any, expected: str) -> None:
+    """A coroutine function never leaks: a call of it runs nothing."""
+    for use in (amm.leak_check, amm.stress, lambda fn: amm.before_after(int, fn)):
+        with pytest.raises(UnitError, match=f"expected {expected}"):
+            use(fn)
 
 
 def test_a_block_that_raises_was_measured_until_then(amm: Toolkit) -> None:
