@@ -30,8 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     for file in arguments.files:
         evidence = read(Path(file))
         try:
-            text = "\n".join(report(file, evidence))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # edited, or of another version
+            text = "\n".join(map(printable, report(file, evidence)))
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:  # edited, or another version's
             raise AMMError(f"analyze: {file} is damaged, or no evidence: {type(error).__name__}: {error}") from error
         print(text)
     return 0
@@ -42,11 +48,16 @@ def read(path: Path) -> dict[str, Any]:
         evidence = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AMMError(f"analyze: cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AMMError(f"analyze: {path} is not JSON: {error}") from error
     if not isinstance(evidence, dict) or "verdicts" not in evidence or "types" not in evidence:
         raise AMMError(f"analyze: {path} is no evidence; expected what amm evidence --pid PID --output FILE writes")
     return evidence
+
+
+def printable(line: str) -> str:
+    """Names are the program's own: what controls a terminal is shown, not done."""
+    return line if line.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
 
 
 def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:

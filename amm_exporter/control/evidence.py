@@ -6,7 +6,6 @@ plain data (exporters attach it to a log record or span event) and written to a 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amm_exporter.analysis.leaks import Verdict
+from amm_exporter.control.evidence_request import write_whole
 from amm_exporter.errors import ProbeError
 from amm_exporter.probes.allocations import SiteTrace
 from amm_exporter.probes.allocator import AllocatorProbe
@@ -135,9 +135,7 @@ class EvidenceRecorder:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             whole = self._directory / name
-            partial = whole.with_suffix(".tmp")
-            partial.write_text(json.dumps(evidence, indent=1), encoding="utf-8")
-            partial.replace(whole)
+            write_whole(whole, evidence)
             evidence["file"] = str(whole)
             for old in sorted(self._directory.glob("amm-evidence-*.json"), key=_written_at)[:-MOST_FILES]:
                 old.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +19,9 @@ from typing import Any
 
 from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.errors import AMMError
+
+if sys.platform != "win32":
+    import fcntl
 
 log = logging.getLogger("amm.control")
 
@@ -85,20 +89,51 @@ def ask(pid: int, *, trace_seconds: float, wait_seconds: float, proc: Path = Pat
     bases = private_bases(_environment(pid, proc), uid)
     with _acting_as(pid, uid, gid):
         request = _request_file(pid, bases)
-        answer = request.with_suffix(".answer")
-        try:
-            answer.unlink(missing_ok=True)
-            write_whole(request, {"trace_seconds": trace_seconds})
-        except OSError as error:
-            raise AMMError(f"evidence: process {pid} cannot be asked: {error}") from error
-        try:
-            evidence = _answered(pid, answer, time.monotonic() + trace_seconds + wait_seconds, proc)
-        finally:
-            request.unlink(missing_ok=True)
-            answer.unlink(missing_ok=True)
+        with _one_after_the_other(pid, request.parent, MAX_TRACE_SECONDS + wait_seconds):
+            evidence = _asked(pid, request, trace_seconds, wait_seconds, proc)
     if evidence is None:
         raise NoAnswerError(f"process {pid} did not answer within {trace_seconds + wait_seconds:g} s")
     return evidence
+
+
+def _asked(pid: int, request: Path, trace_seconds: float, wait_seconds: float, proc: Path) -> dict[str, Any] | None:
+    answer = request.with_suffix(".answer")
+    try:
+        answer.unlink(missing_ok=True)
+        write_whole(request, {"trace_seconds": trace_seconds})
+    except OSError as error:
+        raise AMMError(f"evidence: process {pid} cannot be asked: {error}") from error
+    try:
+        return _answered(pid, answer, time.monotonic() + trace_seconds + wait_seconds, proc)
+    finally:
+        request.unlink(missing_ok=True)
+        answer.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_after_the_other(pid: int, directory: Path, wait_seconds: float) -> Iterator[None]:
+    """There is one request and one answer for each process. Who asks holds one byte of a file for that long, the one at
+    the place of its pid; the lock goes with who holds it (fcntl(2), record locks)."""
+    try:
+        fd = os.open(directory / "asking.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise AMMError(f"evidence: process {pid} cannot be asked: {error}") from error
+    try:
+        _lock_byte(fd, pid, time.monotonic() + wait_seconds)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock_byte(fd: int, pid: int, until: float) -> None:
+    while True:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, pid)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise NoAnswerError(f"process {pid} is being asked by somebody else") from None
+        time.sleep(POLL_SECONDS)
 
 
 def _answered(pid: int, answer: Path, until: float, proc: Path) -> dict[str, Any] | None:
@@ -113,10 +148,15 @@ def _answered(pid: int, answer: Path, until: float, proc: Path) -> dict[str, Any
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """So that no reader meets half a file."""
+    """So that no reader meets half a file. Raises OSError, and leaves nothing then."""
     partial = path.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

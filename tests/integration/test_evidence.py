@@ -27,7 +27,7 @@ from amm_exporter.cli import main
 from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, _traced, evidence_directory
 from amm_exporter.control.evidence_files import telling_most, written
 from amm_exporter.control.evidence_outside import seen_from_outside
-from amm_exporter.control.evidence_request import ask
+from amm_exporter.control.evidence_request import ask, write_whole
 from amm_exporter.control.governor import Governor
 from amm_exporter.control.growth_watch import READINGS, GrowthWatch
 from amm_exporter.errors import AMMError
@@ -430,6 +430,39 @@ def test_a_process_that_ends_meanwhile_is_not_waited_for(process: Path, tmp_path
     with ThreadPoolExecutor(1) as pool:
         pool.submit(end_once_asked)
         assert asked(process) == "evidence: process 123 has ended before it answered"
+
+
+ASKING = """
+import sys
+from pathlib import Path
+from amm_exporter.control.evidence_request import ask
+print(ask(123, trace_seconds=float(sys.argv[1]), wait_seconds=9.0, proc=Path(sys.argv[2]))["trace_seconds"])
+"""
+
+
+def test_two_who_ask_at_once_are_both_answered(process: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ASKING]
+    askers = [
+        subprocess.Popen([*command, seconds, str(process.parent)], stdout=subprocess.PIPE, text=True)
+        for seconds in ("0", "1")
+    ]
+    for _ in askers:
+        while not (requests := list(tmp_path.rglob("123.request"))):
+            assert None in [asker.poll() for asker in askers], "all have ended, and nobody asks"
+            time.sleep(0.01)
+        time.sleep(0.3)  # the other one comes meanwhile
+        wanted = json.loads(requests[0].read_text())
+        requests[0].unlink()
+        write_whole(requests[0].with_suffix(".answer"), wanted)
+    assert [asker.communicate(timeout=20)[0] for asker in askers] == ["0.0\n", "1.0\n"]
+
+
+def test_what_could_not_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    """As on a full disk, where leftovers would keep it full."""
+    (tmp_path / "evidence.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "evidence.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
 
 
 def test_a_process_of_another_user_is_named_so(process: Path, monkeypatch: pytest.MonkeyPatch) -> None:

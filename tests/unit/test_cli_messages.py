@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -128,12 +129,29 @@ def test_a_port_that_another_program_has(taken: int, line: str, capsys: pytest.C
         ('{"verdicts": {"rss": {}}, "types": {}}', "KeyError: 'leaking'"),
         ('{"verdicts": {}, "types": {"grown": [["dict"]]}}', "IndexError: list index out of range"),
         ('{"verdicts": {}, "types": {}, "sites": [3]}', "TypeError: 'int' object is not subscriptable"),
+        (
+            '{"verdicts": {}, "types": {}, "growth": {"seconds": 1, "origin": "", "types": [{"gained": 1e999}]}}',
+            "OverflowError: cannot convert float infinity to integer",
+        ),
     ],
 )
 def test_evidence_that_was_edited(here: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "evidence.json").write_text(text)
     assert main(["analyze", "evidence.json"]) == 2
     assert capsys.readouterr() == ("", f"amm: analyze: evidence.json is damaged, or no evidence: {problem}\n")
+
+
+def test_a_file_that_nests_without_end(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "evidence.json").write_text("[" * 200_000)
+    assert main(["analyze", "evidence.json"]) == 2
+    assert capsys.readouterr().err.startswith("amm: analyze: evidence.json is not JSON: maximum recursion depth")
+
+
+def test_what_controls_a_terminal_is_shown_and_not_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = ["\x1b[2Jµ\n  LEAKS", 1, 2]
+    (here / "evidence.json").write_text(json.dumps({"verdicts": {}, "types": {"most": [row]}}))
+    assert main(["analyze", "evidence.json"]) == 0
+    assert capsys.readouterr().out.endswith("2 B  \\x1b[2Jµ\\n  LEAKS\n")
 
 
 def amm(line: str) -> tuple[int, str, str]:
