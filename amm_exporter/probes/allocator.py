@@ -81,13 +81,23 @@ class PacedReader:
 
 
 def preloaded_allocators(proc: Path = PROC) -> tuple[str, ...]:
-    """Names of other mallocs mapped into this process, by their libraries' file names."""
+    """The malloc that stands in glibc's place, by the name of the library that its code is mapped from.
+
+    Not any that is loaded: extension modules bring one for themselves, beside glibc's.
+    """
     try:
         maps = read_once(proc / "self" / "maps").decode(errors="replace")
     except ProbeError:
         return ()
-    files = {line.rpartition("/")[2] for line in maps.splitlines() if "/" in line}
-    return tuple(name for name in PRELOADABLE if any(file.startswith(f"lib{name}") for file in files))
+    address = ctypes.cast(ctypes.CDLL(None).malloc, ctypes.c_void_p).value or 0
+    file = next((line.rpartition("/")[2] for line in maps.splitlines() if "/" in line and covers(line, address)), "")
+    return tuple(name for name in PRELOADABLE if file.startswith(f"lib{name}"))
+
+
+def covers(line: str, address: int) -> bool:
+    """Whether a line of /proc/<pid>/maps, `start-end ...`, is of the mapping around an address."""
+    start, _, end = line.partition(" ")[0].partition("-")
+    return int(start, 16) <= address < int(end, 16)
 
 
 def glibc_reader() -> Callable[[], AllocatorMemory | None] | None:

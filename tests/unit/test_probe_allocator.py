@@ -124,20 +124,23 @@ def test_a_forked_child_is_not_told_what_its_parent_had() -> None:
 @pytest.mark.parametrize(
     ("maps", "expected"),
     [
-        ("7f00-7f01 r-xp 0 fe:01 12 /usr/lib/x86_64-linux-gnu/libjemalloc.so.2\n", ("jemalloc",)),
-        ("7f00-7f01 r-xp 0 fe:01 12 /opt/lib/libmimalloc.so.2.1\n", ("mimalloc",)),
-        ("7f00-7f01 r-xp 0 fe:01 12 /usr/lib/libtcmalloc_minimal.so.4\n", ("tcmalloc",)),
-        ("7f00-7f01 r-xp 0 fe:01 12 /usr/lib/libc.so.6\n7f02-7f03 rw-p 0 00:00 0\n", ()),
-        ("7f00-7f01 r-xp 0 fe:01 12 /srv/jemalloc/data.bin\n", ()),
+        ("0-7fffffffffff r-xp 0 fe:01 12 /usr/lib/x86_64-linux-gnu/libjemalloc.so.2\n", ("jemalloc",)),
+        ("0-7fffffffffff r-xp 0 fe:01 12 /opt/lib/libmimalloc.so.2.1\n", ("mimalloc",)),
+        ("0-7fffffffffff r-xp 0 fe:01 12 /usr/lib/libtcmalloc_minimal.so.4\n", ("tcmalloc",)),
+        ("7-8 r-xp 0 fe:01 12 /opt/lib/libmimalloc.so.2\n8-7fffffffffff r-xp 0 fe:01 12 /usr/lib/libc.so.6\n", ()),
+        ("0-7fffffffffff r-xp 0 fe:01 12 /srv/jemalloc/data.bin\n", ()),
+        ("0-7fffffffffff rw-p 0 00:00 0\n", ()),
         ("", ()),
     ],
 )
-def test_another_malloc_is_noticed_by_its_library(tmp_path: Path, maps: str, expected: tuple[str, ...]) -> None:
+def test_another_malloc_is_noticed_by_the_library_that_it_comes_from(
+    tmp_path: Path, maps: str, expected: tuple[str, ...]
+) -> None:
     assert preloaded_allocators(make_tree(tmp_path, {"self": {"maps": maps}})) == expected
 
 
 def test_with_another_malloc_glibcs_numbers_are_left_out(tmp_path: Path) -> None:
-    proc = make_tree(tmp_path, {"self": {"maps": "7f00-7f01 r-xp 0 fe:01 12 /usr/lib/libjemalloc.so.2\n"}})
+    proc = make_tree(tmp_path, {"self": {"maps": "0-7fffffffffff r-xp 0 fe:01 12 /usr/lib/libjemalloc.so.2\n"}})
     probe = AllocatorProbe(proc=proc)
     assert probe.preloaded == ("jemalloc",)
     assert [memory.allocator for memory in probe.read()] == ["pymalloc"]
