@@ -29,6 +29,7 @@ HAVE_GC = 1 << 14
 PRE_HEADER = 3 << 3 if sys.version_info >= (3, 12) else 1 << 4 if sys.version_info >= (3, 11) else 0
 """Py_TPFLAGS_MANAGED_DICT and, from 3.12, _WEAKREF: two more words stand before those."""
 MAX_TYPES = 50_000
+_MODULE, _QUALNAME, _FLAGS = (vars(type)[name] for name in ("__module__", "__qualname__", "__flags__"))
 MAX_PEAKS = 2_000
 SURE_ERRORS = 4.0
 """Growth is reported when it exceeds so many standard errors of the two estimates, since many types are compared."""
@@ -145,9 +146,10 @@ class TypeNames:
             todo += type.__subclasses__(cls)
 
     def _kind(self, cls: type) -> dict[int, str]:
-        if not cls.__flags__ & HAVE_GC:
+        flags = _FLAGS.__get__(cls)
+        if not flags & HAVE_GC:
             return self.plain
-        return self.managed if cls.__flags__ & PRE_HEADER else self.collected
+        return self.managed if flags & PRE_HEADER else self.collected
 
 
 class Tally:
@@ -212,8 +214,15 @@ def count_known(addresses: list[int], names: dict[int, str], found: Counter[str]
 
 
 def type_name(cls: type) -> str:
-    """`dict`, `collections.OrderedDict`, `myapp.models.Row`: the module is left out for builtins, as objgraph does."""
-    module, name = cls.__module__, cls.__qualname__
+    """`dict`, `collections.OrderedDict`, `myapp.models.Row`: the module is left out for builtins, as objgraph does.
+
+    By the slots of `type`: what a metaclass makes of them is not to be run here.
+    """
+    try:
+        module = _MODULE.__get__(cls)
+    except AttributeError:  # it was deleted
+        module = None
+    name: str = _QUALNAME.__get__(cls)
     return name if module == "builtins" or not isinstance(module, str) else f"{module}.{name}"
 
 

@@ -15,7 +15,7 @@ import pytest
 from probe_trees import make_tree
 
 from amm_exporter.errors import ProbeError
-from amm_exporter.probes.objects import ObjectProbe, TypeCount, unseen
+from amm_exporter.probes.objects import ObjectProbe, TypeCount, TypeNames, unseen
 from amm_exporter.probes.pymalloc import (
     HEADER,
     POOL_BYTES,
@@ -264,3 +264,15 @@ def test_slots_are_aligned_and_lie_within_their_mapping() -> None:
 def test_no_mappings_no_pools(tmp_path) -> None:
     proc = make_tree(tmp_path, {"self": {"maps": "", "mem": ""}})
     assert list(PoolReader(proc=proc).pools(1.0)) == []
+
+
+class Unhelpful(type):
+    def __getattribute__(cls, name: str) -> object:
+        raise RuntimeError(name)
+
+
+def test_a_metaclass_is_not_asked_what_its_classes_are_called() -> None:
+    """Of one class that answers by an error, no census would come about."""
+    made = Unhelpful("Made", (), {})
+    assert f"{__name__}.Made" in {*TypeNames().collected.values(), *TypeNames().managed.values()}
+    del made
