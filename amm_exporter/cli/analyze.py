@@ -77,7 +77,11 @@ def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
     yield from _section("allocators", _allocators(evidence.get("allocators")), evidence.get("allocators"))
     caches = evidence.get("caches") or {}
     yield from _section("caches", [f"{'':12}  {cache}: {_pairs(stats)}" for cache, stats in caches.items()], caches)
-    for type_name, chain in (evidence.get("chains") or {}).items():
+    chains = evidence.get("chains") or {}
+    if "unavailable" in chains:
+        yield from _section("what keeps it alive", [], chains)
+        return
+    for type_name, chain in chains.items():
         text = " -> ".join(chain) or "no module leads to it"
         yield from _section(f"what keeps {type_name} alive", [f"{'':12}  {text}"], chain)
 
@@ -88,7 +92,7 @@ def _types(types: dict[str, Any]) -> Iterator[str]:
         return
     yield from _section("types that grew", _rows(types, "grown", lambda row: f"{row[1]:+12,d}  {row[0]}"), types)
     most = _rows(types, "most", lambda row: f"{row[1]:12,d}  {format_size(row[2]):>10}  {row[0]}")
-    yield from _section("types that take most", most, types)
+    yield from _section("most common types, of objects up to 512 bytes", most, types)
 
 
 def _growth(growth: dict[str, Any] | None) -> Iterator[str]:

@@ -69,7 +69,7 @@ def _serve_fleet(arguments: argparse.Namespace, policy: Policy) -> int:
         web_config=arguments.web_config,
         routes=fleet_routes(fleet),
     )
-    _tell(f"watching processes that match {arguments.match.pattern!r}: {url}")
+    _tell(f"watching processes that match '{arguments.match.pattern}': {url}")
     try:
         while True:
             fleet.tick()
