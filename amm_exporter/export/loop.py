@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from amm_exporter.export.descriptors import is_still, let_go
@@ -60,7 +61,7 @@ class Loop:
         self._closed_as: bool | None = None
         self._broken = False
         self.watch(self._wake_reader, READ, self._woken)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = _Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -172,3 +173,10 @@ class Loop:
             function()
         except Exception:  # the thread must outlive whatever it calls
             log.exception("the exporter's thread goes on after an error")
+
+
+class _Thread(threading.Thread):
+    def _delete(self) -> None:
+        # A worker that gevent patches after this has started: the thread ends under another number than it began.
+        with suppress(KeyError):
+            super()._delete()  # type: ignore[misc] # not in typeshed; by this name in all of 3.10 to 3.13

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from amm_exporter.errors import AMMError
@@ -64,7 +64,8 @@ class Node:
         self._web_config = web_config
         self._baseline = Baseline()
         self._member: FamilyMember | None = None
-        self._running = self._complained = False
+        self._running = False
+        self._told: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
@@ -94,15 +95,11 @@ class Node:
             self._join()
         try:
             self._server.start()
-        except PortTakenError:
-            if not self._has_siblings():
+        except AMMError as error:
+            if not isinstance(error, PortTakenError) or not self._has_siblings():
                 self._leave()
                 self._loop.abandon()
                 raise
-        except AMMError:
-            self._leave()
-            self._loop.abandon()
-            raise
         self._port = self._server.address[1]
         if self._member is None:
             self._join()
@@ -167,11 +164,9 @@ class Node:
         """What `render` writes."""
         with self._scrape():
             own = self._own()
-            try:
+            with self._or_tell("a scrape shows only the process that answers it"):
                 return (self._member.gather(own) if self._member and self._member.socket else None) or own
-            except FamilyError as error:
-                log.warning("this scrape shows only the process that answers it: %s", error)
-                return own
+            return own
 
     def _own(self) -> list[Family]:
         return self._baseline.take_off(self._collect())
@@ -188,9 +183,18 @@ class Node:
             self._member.answer(self._publish)
 
     def _publish(self) -> None:
-        with self._scrape():
+        with self._scrape(), self._or_tell("the others show old numbers of this process"):
             if self._member is not None:
                 self._member.publish(self._own())
+
+    @contextmanager
+    def _or_tell(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except AMMError as error:
+            if what not in self._told:  # where a disk is full, it would be said again with every scrape
+                self._told.add(what)
+                log.warning("%s: %s", what, error)
 
     # -- now and then
 
@@ -198,16 +202,9 @@ class Node:
         if self._server.listening:  # for good: whoever serves has no reason to wake up every second
             return
         self._loop.later(TAKEOVER_SECONDS, self._take_over)
-        try:
+        with self._or_tell("cannot take over from the process that served before"), suppress(PortTakenError):
             self._server.start()
-        except PortTakenError:
-            return
-        except AMMError as error:
-            if not self._complained:
-                self._complained = True
-                log.warning("cannot take over from the process that served before: %s", error)
-            return
-        log.info("serving metrics on port %d of %s now", self._port, self._host)
+            log.info("serving metrics on port %d of %s now", self._port, self._host)
 
     def _keep_house(self) -> None:
         self._loop.later(PUBLISH_SECONDS, self._keep_house)
@@ -216,7 +213,8 @@ class Node:
         if time.monotonic() - self._member.published_at >= PUBLISH_SECONDS:
             self._publish()
         if self._server.listening:
-            self._member.tidy()
+            with self._or_tell("processes that were killed are not taken away"):
+                self._member.tidy()
 
     def _open_anew(self) -> None:
         """After the program has closed all descriptors. On the thread of the loop that lost its own."""

@@ -18,6 +18,7 @@ from amm_exporter.export.family import FamilyMember
 from amm_exporter.export.family_directory import FamilyError, family_directory, locked
 from amm_exporter.export.forks import begin_anew, observables, remake_locks
 from amm_exporter.export.group import Baseline, Worker, add_to, counts_anything, plus, together
+from amm_exporter.export.loop import Loop
 from amm_exporter.export.names import METRICS
 from amm_exporter.export.reader import AMMMetricReader
 from amm_exporter.export.snapshot import Book, Snapshot, dump_book, dump_snapshot, load_book, load_snapshot
@@ -417,6 +418,33 @@ def test_a_second_reader_on_the_address_is_a_sibling(caplog):
     assert not caplog.records
     second.shutdown()
     first.shutdown()
+
+
+def test_where_nothing_can_be_written_it_is_told_once_and_each_scrape_shows_what_it_can(caplog):
+    first = AMMMetricReader("127.0.0.1", 0)
+    second = AMMMetricReader(*first.address)
+    directory = family_directory(*first.address)
+    for entry in directory.glob("*.sock"):
+        entry.with_suffix(".tmp").mkdir()  # in the way of what is to be written
+    answers = [first.render() for _ in range(3)]
+    assert len(answers) == 3
+    assert "Traceback" not in caplog.text
+    assert caplog.text.count("cannot write") == 2
+    for entry in directory.glob("*.tmp"):
+        entry.rmdir()
+    second.shutdown()
+    first.shutdown()
+
+
+def test_a_thread_that_ends_under_another_number_ends_in_silence(monkeypatch):
+    """As where gevent patches threading after it has started."""
+    loop = Loop()
+    loop.start()
+    loop.call(lambda: monkeypatch.setattr(threading, "get_ident", lambda: -1))
+    loop.close()
+    monkeypatch.undo()
+    assert not loop._thread.is_alive()
+    del threading._active[loop._thread.ident]  # else it counts as alive for the tests that follow
 
 
 def test_shutting_down_leaves_no_thread_descriptor_or_file():
