@@ -37,6 +37,7 @@ class History:
         self._lock = threading.Lock()
         self._columns = {name: array("d") for name in _COLUMNS}
         self._step_seconds = 0.0
+        self._wall_clock_ahead_seconds = 0.0
         self._tier: Tier | None = None
         self.pid: int | None = None
         """The process that is watched: this one, or another from outside."""
@@ -53,13 +54,19 @@ class History:
             self.pid = sample.process.pid if sample.process else self.pid
             rss = sample.process.rss_bytes if sample.process else float("nan")
             limit = worst.limit_bytes if worst else float("nan")
-            self._put((sample.unix_seconds, rss, ratio, limit, float(tier)))
+            # Kept by the monotonic clock: a wall clock set right at boot would leap over years, one set back run twice.
+            self._wall_clock_ahead_seconds = sample.unix_seconds - sample.t_seconds
+            self._put((sample.t_seconds, rss, ratio, limit, float(tier)))
 
     def columns(self) -> Mapping[str, list[float | None]]:
         """Equally long lists: t (unix seconds), rss, ratio, limit, tier. What was not known is None."""
         with self._lock:
             return {
-                name: [None if value != value else value for value in column] for name, column in self._columns.items()
+                **{
+                    name: [None if value != value else value for value in found]
+                    for name, found in self._columns.items()
+                },
+                "t": [round(at + self._wall_clock_ahead_seconds, 3) for at in self._columns["t"]],
             }
 
     def events(self) -> list[Event]:

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -317,6 +318,18 @@ def test_history_is_bounded_and_keeps_the_peak_and_the_whole_span():
     assert max(columns["rss"]) == 5_000
     assert columns["t"][0] == 0
     assert columns["t"][-1] > 9_700
+
+
+@pytest.mark.parametrize("leap_seconds", [1_700_000_000.0, -3600.0])
+def test_a_wall_clock_that_leaps_neither_stops_nor_turns_the_history(leap_seconds):
+    history = History(capacity=100)
+    for second in range(1000):
+        leaped = leap_seconds if second >= 50 else 0.0
+        history.add(replace(sample(float(second)), unix_seconds=5000.0 + second + leaped), Tier.NORMAL)
+    times = history.columns()["t"]
+    assert times == sorted(times)
+    assert len(times) >= 50
+    assert times[-1] == pytest.approx(5999 + leap_seconds, abs=25)
 
 
 def test_columns_are_equally_long_at_every_moment():
