@@ -12,6 +12,7 @@ import gc
 import sys
 import time
 from collections import deque
+from collections.abc import Collection
 from itertools import chain, islice
 from typing import Any
 
@@ -35,28 +36,29 @@ def chain_to(wanted: str, *, small_heap_blocks: int = SMALL_HEAP_BLOCKS) -> list
 
     Empty where there is no such object, or none that a module leads to (within the time, in a large heap).
     """
-    if wanted in TypeNames().plain.values():  # the collector does not track it
+    names = TypeNames()
+    if wanted in names.plain.values():  # the collector does not track it
         return []
-    found = _upwards(wanted) if sys.getallocatedblocks() <= small_heap_blocks else _downwards(wanted)
+    kinds = {address for address, name in (names.collected | names.managed).items() if name == wanted}
+    found = _upwards(kinds) if sys.getallocatedblocks() <= small_heap_blocks else _downwards(kinds)
     return [_described(link) for link in found] if len(found) > 1 else []
 
 
-def _upwards(wanted: str) -> list[object]:
-    import objgraph
-
-    found = objgraph.by_type(wanted.rpartition(".")[2]) or objgraph.by_type(wanted)
+def _upwards(kinds: Collection[int]) -> list[object]:
+    found = [link for link in gc.get_objects() if id(type(link)) in kinds]
     if not found:
         return []
+    import objgraph
+
     modules = {id(module) for module in _modules()}
     links: list[object] = objgraph.find_backref_chain(found[-1], lambda link: id(link) in modules, max_depth=MAX_DEPTH)
     return links
 
 
-def _downwards(wanted: str) -> list[object]:
+def _downwards(kinds: Collection[int]) -> list[object]:
     """Breadth first. `links` is the queue too: each object with the place of what led to it."""
     links: list[tuple[object, int]] = [(module, -1) for module in _modules()]
     seen = {id(link) for link, _ in links}
-    kinds: dict[type, bool] = {}
     looks: list[tuple[int, float, object]] = []
     until = time.monotonic() + SEARCH_SECONDS
     for place, (holder, _) in enumerate(links):
@@ -65,14 +67,14 @@ def _downwards(wanted: str) -> list[object]:
         count, last = 0, None
         parts, all_count = _parts(holder)
         for part in parts:
-            if kinds.setdefault(type(part), type_name(type(part)) == wanted):
+            if id(type(part)) in kinds:
                 count, last = count + 1, part
             if id(part) not in seen and len(links) < MOST_LINKS and gc.is_tracked(part):
                 seen.add(id(part))
                 links.append((part, place))
         looks.append((count, all_count / len(parts) if parts else 1.0, last))
     path = _heaviest(links, looks)
-    first = next((depth for depth, link in enumerate(path) if kinds.get(type(link))), len(path))
+    first = next((depth for depth, link in enumerate(path) if id(type(link)) in kinds), len(path))
     return path[: first + 1]
 
 
@@ -125,5 +127,6 @@ def _parts(holder: Any) -> tuple[list[object], int]:
 
 
 def _described(link: object) -> str:
-    name = getattr(link, "__name__", "") if type(link).__name__ in ("module", "function", "type") else ""
-    return f"{type(link).__name__} {name}".strip()[:LONGEST_TEXT]
+    kind = type_name(type(link)).rpartition(".")[2]
+    name = getattr(link, "__name__", "") if kind in ("module", "function", "type") else ""
+    return f"{kind} {name}".strip()[:LONGEST_TEXT]

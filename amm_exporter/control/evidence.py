@@ -105,7 +105,7 @@ class EvidenceRecorder:
             "caches": lambda: dict(list((self._caches() if self._caches else {}).items())[:TOP]),
         }
         for name, read in parts.items():
-            evidence[name] = _isolated(name, read)
+            evidence[name] = isolated(name, read)
         self.last = evidence
         self._write(evidence)
         return evidence
@@ -166,7 +166,7 @@ def _sites() -> list[tuple[str, float]]:
     return sorted(SiteTrace.sites().items(), key=lambda pair: -pair[1])[:TOP]
 
 
-def _isolated(name: str, read: Callable[[], object]) -> object:
+def isolated(name: str, read: Callable[[], object]) -> object:
     try:
         return _plain(read())
     except ProbeError as error:

@@ -158,12 +158,14 @@ class EvidenceDesk:
 
     def _answer(self, trace_seconds: float) -> dict[str, Any]:
         """Everything there is, for somebody who asked: traced for a while, with the chains to what grew."""
+        from amm_exporter.control.evidence import isolated
+
         recorder = self._new_recorder(None)
         recorder.remember()
         traced = _traced(trace_seconds, self._resident_bytes)
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
-        evidence |= {**traced, "chains": self._chains(evidence.get("types"))}
+        evidence |= {**traced, "chains": isolated("chains", lambda: self._chains(evidence.get("types")))}
         if self._holders is not None:
             evidence |= {"origin": self._holders.origin(), "origin_seconds": self._holders.span_seconds}
         growth = (self.last or {}).get("growth")

@@ -40,6 +40,16 @@ class Hostile(list):  # type: ignore[type-arg]
         pytest.fail("__eq__ was called")
 
 
+class Unhelpful(type):
+    """Its classes can neither be compared, put into a dict nor asked for their names."""
+
+    def __getattribute__(cls, name: str) -> object:
+        pytest.fail(f"{name} was asked for")
+
+    def __eq__(cls, other: object) -> bool:
+        pytest.fail("__eq__ was called")
+
+
 class Lazy:
     """Ends the test if it is asked for its class, as isinstance does."""
 
@@ -132,6 +142,14 @@ def test_a_proxy_is_not_asked_what_it_stands_for(heap: dict[str, int]) -> None:
     KEPT.append(lazy)
     found = chain_to(ORDER, **heap)
     assert (found[:4], found[-1]) == ([HERE, "dict", "list", "Lazy"], "Order")
+    KEPT.clear()
+
+
+@pytest.mark.parametrize("heap", [SMALL, LARGE], ids=["upwards", "downwards"])
+def test_a_class_is_not_asked_what_it_is(heap: dict[str, int]) -> None:
+    kind = Unhelpful("Kind", (), {})
+    KEPT.append([object.__new__(kind), Order()])
+    assert chain_to(ORDER, **heap) == [HERE, "dict", "list", "list", "Order"]
     KEPT.clear()
 
 

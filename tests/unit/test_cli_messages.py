@@ -154,6 +154,12 @@ def test_what_controls_a_terminal_is_shown_and_not_done(here: Path, capsys: pyte
     assert capsys.readouterr().out.endswith("2 B  \\x1b[2Jµ\\n  LEAKS\n")
 
 
+def test_a_search_for_chains_that_failed_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "evidence.json").write_text('{"verdicts": {}, "types": {}, "chains": {"unavailable": "too deep"}}')
+    assert main(["analyze", "evidence.json"]) == 0
+    assert capsys.readouterr().out.endswith("what keeps it alive\n                not available: too deep\n")
+
+
 def amm(line: str) -> tuple[int, str, str]:
     """As a shell runs it, with redirections."""
     code = "import sys; from amm_exporter.cli import main; sys.exit(main())"
