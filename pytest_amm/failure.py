@@ -75,7 +75,7 @@ def explain(
     return "\n".join([headline(breach), *(f"  {label:<8} {text}" for label, text in rows)])
 
 
-def fail(report: pytest.TestReport, text: str, *, instead: bool = False) -> None:
+def fail(report: pytest.TestReport | pytest.CollectReport, text: str, *, instead: bool = False) -> None:
     """Make the report of a phase say the breach. A test that failed by itself keeps its failure and gets a section.
 
     `instead`: its failure tells nothing, so this stands in its place.

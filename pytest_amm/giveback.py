@@ -21,7 +21,7 @@ def give_back(config: pytest.Config, error: BaseException | None) -> None:
     if config.getoption("usepdb", False):
         return
     if error is not None:
-        for frame in _frames(error):
+        for frame in frames(error):
             with contextlib.suppress(RuntimeError):  # still running: a frame of pytest itself
                 frame.clear()
                 local = frame.f_locals
@@ -38,7 +38,7 @@ def trim() -> None:
         call(0)
 
 
-def _frames(error: BaseException) -> Iterator[FrameType]:
+def frames(error: BaseException) -> Iterator[FrameType]:
     """All frames of an error, its causes and contexts."""
     todo, seen = [error], set()
     while todo:

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from _pytest import fixtures as pytest_fixtures
 from _pytest import python as pytest_python
+from _pytest import runner as pytest_runner
 
+from amm_exporter.probes.procfs import out_of_the_way
 from amm_exporter.units import format_size
 from pytest_amm import limits
 from pytest_amm.board import DUMP_SIGNAL, RUNG_LIMIT, SIGNAL, Board, Stop
@@ -36,12 +38,19 @@ _ENDING_SECONDS = 2.0
 _USER_CODE = frozenset(
     function.__code__
     for function in (
-        pytest_python.pytest_pyfunc_call,
         pytest_fixtures.call_fixture_func,
         getattr(pytest_fixtures, "_teardown_yield_fixture", None),
+        pytest_python.importtestmodule,
     )
     if function is not None
 )
+"""What pytest calls a fixture by, or imports a test module. A test is called by whoever has the hook for it: anyio and
+others run a coroutine in theirs."""
+_FINALIZES = frozenset(
+    function.__code__ for function in (pytest_fixtures.FixtureDef.finish, pytest_runner.SetupState.teardown_exact)
+)
+"""What calls a finalizer: of pytest's own there are some among them, which are not interrupted."""
+_PYTEST = os.path.dirname(pytest_python.__file__)
 
 
 class Guard(Watch):
@@ -66,15 +75,28 @@ class Guard(Watch):
         self._item_code: CodeType | None = None
         self._emergency = ""
         self._threads = TestThreads()
-        self._evidence = unnamed_file("amm-evidence")
+        self._evidence = out_of_the_way(unnamed_file("amm-evidence"))
         self._limits = limits.Limits(budget_bytes if stops else None, hard=self.hard and stops)
         self._previous = self._listen()
         board.write_answer(slot, 0, 0, self._evidence)
 
     def begin(self, item: pytest.Item, base_bytes: int, limit_bytes: int) -> None:
         self._item_code = None if type(item).runtest is pytest.Function.runtest else _runtest_code(item)
-        self._threads.begin()
         super().begin(item, base_bytes, limit_bytes)
+
+    def arm(self) -> None:
+        self._threads.begin()
+        super().arm()
+
+    def arm_collector(self, collector: pytest.Collector) -> None:
+        """As `begin` and `arm`, for the import of test files: no limit is set beforehand for these."""
+        self._item_code = None
+        super().begin(collector, self._meter.rss_bytes(), 0)  # type: ignore[arg-type]  # all it asks is the nodeid
+        self._threads.begin()
+        super().arm()
+
+    def disarm_collector(self) -> Watched | None:
+        return super().disarm()
 
     def _watched(self, generation: int, reaped_bytes: int) -> Watched:
         """Undoes a lowered limit and waits for the threads of a stopped test."""
@@ -94,11 +116,12 @@ class Guard(Watch):
 
     def _dump(self) -> str:
         """The stacks that were written down in this phase, then none."""
-        if self._evidence < 0:
+        try:
+            raw = os.pread(self._evidence, 1 << 16, 0)
+            os.ftruncate(self._evidence, 0)
+            os.lseek(self._evidence, 0, os.SEEK_SET)
+        except OSError:  # a test has closed all descriptors
             return ""
-        raw = os.pread(self._evidence, 1 << 16, 0)
-        os.ftruncate(self._evidence, 0)
-        os.lseek(self._evidence, 0, os.SEEK_SET)
         return raw.decode("utf-8", "replace")
 
     @property
@@ -120,9 +143,9 @@ class Guard(Watch):
             faulthandler.unregister(DUMP_SIGNAL)
             signal.signal(SIGNAL, self._previous)
             self._previous = None
-        if self._evidence >= 0:
+        with contextlib.suppress(OSError):  # a test has closed it
             os.close(self._evidence)
-            self._evidence = -1
+        self._evidence = -1
 
     def _listen(self) -> Any:
         """The previous handler, or None where signals cannot be used: pytest runs in a thread, or not on Linux."""
@@ -155,13 +178,13 @@ class Guard(Watch):
         if self._mapped is None:
             self._testifies = True
             faulthandler.dump_traceback(self._evidence, all_threads=True)  # no other thread moves: this one has the GIL
-            with contextlib.suppress(MemoryError):  # it may get none any more
+            with contextlib.suppress(Exception):  # it may get no memory any more, and a test may have replaced `open`
                 self._mapped = mappings(self._pid)
             self._testifies = False
 
     def _in_user_code(self, frame: FrameType | None) -> bool:
         while frame is not None:
-            if frame.f_code in _USER_CODE or frame.f_code is self._item_code:
+            if frame.f_code is self._item_code or _is_user_code(frame):
                 return True
             frame = frame.f_back
         return False
@@ -171,6 +194,8 @@ class Guard(Watch):
         self._threads.wait(_ENDING_SECONDS)
         if stop.rungs & RUNG_LIMIT:
             self._limits.restore()
+        if self._previous is not None and signal.getsignal(SIGNAL) != self._on_signal:
+            signal.signal(SIGNAL, self._on_signal)  # the test has set it anew, and could be ended by the limit only
 
 
 class HardGuard(Guard):
@@ -216,6 +241,16 @@ def stopped_text(stop: Stop) -> str:
     if stop.scope == "emergency" and stop.used_bytes < stop.budget_bytes:
         return f"stopped: every task stood still for memory, with {format_size(stop.used_bytes)} in use"
     return f"stopped: {what[stop.scope]} {format_size(stop.used_bytes)}, the budget is {format_size(stop.budget_bytes)}"
+
+
+def _is_user_code(frame: FrameType) -> bool:
+    code, caller = frame.f_code, frame.f_back
+    if code in _USER_CODE or code.co_name == "pytest_pyfunc_call":
+        return True
+    if code.co_name.startswith("pytest_") and os.path.basename(code.co_filename) == "conftest.py":
+        return code.co_name != "pytest_runtest_protocol"  # this one may run pytest's own code
+    finalizes = caller is not None and caller.f_code in _FINALIZES
+    return finalizes and not code.co_filename.startswith(_PYTEST)
 
 
 def _runtest_code(item: pytest.Item) -> CodeType | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from amm_exporter.errors import AMMError
+from amm_exporter.probes.procfs import out_of_the_way
 from amm_exporter.units import MIB
 
 SCHEMA = "amm-pytest/1"
@@ -23,7 +25,7 @@ class JsonReport:
 
     def __init__(self, path: str, session: Mapping[str, Any]) -> None:
         self.path = os.path.realpath(path)  # behind a link the file is replaced, not the link
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._fd = self._open(os.O_CREAT | os.O_TRUNC)
         head = json.dumps({"schema": SCHEMA, "complete": False, "session": dict(session)})[:-1] + ', "tests": ['
         self._end = self._write(head.encode(), at=0)
         self._empty = True
@@ -46,10 +48,18 @@ class JsonReport:
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            with suppress(OSError):  # a test has closed all descriptors
+                os.close(fd)
+
+    def _open(self, flags: int = 0) -> int:
+        return out_of_the_way(os.open(self.path, os.O_WRONLY | flags | getattr(os, "O_CLOEXEC", 0), 0o644))
 
     def _write(self, text: bytes, *, at: int) -> int:
-        os.pwrite(self._fd, text + _ENDING, at)
+        try:
+            os.pwrite(self._fd, text + _ENDING, at)
+        except OSError:  # a test has closed it
+            self._fd = self._open()
+            os.pwrite(self._fd, text + _ENDING, at)
         return at + len(text)
 
 

@@ -2,6 +2,8 @@
 
 The phases are wrapped from outside, so a fixture is charged to the phase that made it. What a test did is put on its
 reports as plain data; `report` collects it there, also from the workers of xdist.
+
+All that a test may come to is imported beforehand: while its outcome is told, `open` may be a mock of its own.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_amm.breach import Breach, breach_of, judge, refusal
+from pytest_amm.breach_report import tell
 from pytest_amm.budget import Budgets, TestBudget
+from pytest_amm.giveback import give_back
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, pack, phases_of
+from pytest_amm.records import Phase, junit_properties, pack, phases_of, unpack
+from pytest_amm.refusals import refused
 from pytest_amm.settings import Settings
 from pytest_amm.slack import FreeHeap
 
 if TYPE_CHECKING:
     from pytest_amm.benchmarked import Benchmarks
     from pytest_amm.board import Stop
-    from pytest_amm.breach import Breach
     from pytest_amm.watch import Watch, Watched
 
 RECORD_ATTRIBUTE = "amm_record"
@@ -156,8 +161,6 @@ class Measurer:
             self._current = None
             setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
             if self._junit:
-                from pytest_amm.records import junit_properties, unpack
-
                 report.user_properties += junit_properties(unpack(getattr(report, RECORD_ATTRIBUTE)))
         return report
 
@@ -206,8 +209,6 @@ class Measurer:
             self._judge(measure, measure.phases[-1])
 
     def _judge(self, measure: TestMeasure, phase: Phase) -> None:
-        from pytest_amm.breach import judge
-
         measure.breach = judge(
             phase=phase.name,
             tree_peak_bytes=phase.tree_peak_bytes,
@@ -217,8 +218,6 @@ class Measurer:
         )
 
     def _stopped(self, measure: TestMeasure, stop: Stop, phase: Phase) -> None:
-        from pytest_amm.breach import breach_of
-
         measure.stop = stop
         source = measure.budget.source if measure.budget else ""
         measure.breach = breach_of(
@@ -226,8 +225,6 @@ class Measurer:
         )
 
     def _refused(self, measure: TestMeasure, refuses_bytes: int, phase: str) -> None:
-        from pytest_amm.breach import refusal
-
         measure.breach = refusal(
             phase=phase,
             refuses_bytes=refuses_bytes,
@@ -241,9 +238,6 @@ class Measurer:
         self, report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None], measure: TestMeasure
     ) -> None:
         """A phase did not pass, or broke a budget."""
-        from pytest_amm.breach_report import tell
-        from pytest_amm.refusals import refused
-
         error = call.excinfo.value if call.excinfo else None
         if measure.breach is None and measure.refuses is not None and refused(error):
             self._refused(measure, measure.refuses, call.when)
@@ -253,8 +247,6 @@ class Measurer:
 
     def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
         """The machine is short of memory: clean up; from the second level on end the run in order."""
-        from pytest_amm.giveback import give_back
-
         if time.monotonic() - self._cleaned > _CLEAN_UP_SECONDS:
             self._cleaned = time.monotonic()
             give_back(item.config, None)

@@ -131,9 +131,13 @@ class Parts:
     def _guard(self) -> None:
         """Tests can be stopped from here on, where the options say so."""
         if self._board and self._stops and not self._guards:
+            from pytest_amm.collecting import Collecting
+
             self._guards = True
             self._watch_host(self._board)
-            self._measurer.use(self._new_guard(self._board, self._slot, hard=self._settings.hard))
+            guard = self._new_guard(self._board, self._slot, hard=self._settings.hard)
+            self._measurer.use(guard)
+            self._config.pluginmanager.register(Collecting(guard), "amm-collecting")
 
     def _watch_host(self, board: Board) -> None:
         """A full machine ends the run from here on. Workers of xdist share what the first one finds out."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import threading
 import time
+from types import FrameType
 
 AGAIN_SECONDS = 0.5
 """A thread that swallowed the exception gets it again after this; sooner would hit its own clean-up."""
 
-
+_LIBRARY = os.path.dirname(threading.__file__)
+_PACKAGES = ("site-packages", "dist-packages")
+_WAITING = tuple(os.path.join(_LIBRARY, name) for name in ("threading.py", "queue.py", "selectors.py", "socket.py"))
 _MAIN = frozenset((threading.main_thread(),))
 
 
 class TestThreads:
-    """The threads that were not there when the test began."""
+    """The threads that were not there when the phase began, as far as they run code of the test.
+
+    Those that wait are left alone: they do not grow, and may be pools and servers that later tests need. So are those
+    that run the standard library only: a multiprocessing.Pool whose own threads have ended can never be closed.
+    """
 
     __test__ = False
 
@@ -33,26 +42,43 @@ class TestThreads:
         if not self._interrupted:
             self._hook, threading.excepthook = threading.excepthook, self._silent
         for thread in self._own():
-            if thread.ident is None or now - self._interrupted.get(thread, 0.0) < AGAIN_SECONDS:
+            if now - self._interrupted.get(thread, -AGAIN_SECONDS) < AGAIN_SECONDS:
                 continue
             self._interrupted[thread] = now
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
 
     def wait(self, seconds: float) -> None:
         """Wait until they have ended, at most so long."""
-        deadline = time.monotonic() + seconds
-        while (threads := self._own()) and time.monotonic() < deadline:
+        pause_seconds = AGAIN_SECONDS / 10
+        for _ in range(round(seconds / pause_seconds)):  # by no clock: a test may have stopped it
+            if not (threads := self._own()):
+                break
             self.interrupt()
-            threads[0].join(AGAIN_SECONDS / 10)
+            threads[0].join(pause_seconds)
         if self._interrupted:
             threading.excepthook = self._hook
             self._interrupted.clear()
 
     def _own(self) -> list[threading.Thread]:
-        current = threading.current_thread()
-        return [thread for thread in threading.enumerate() if thread not in self._before and thread is not current]
+        frames = sys._current_frames()
+        frames.pop(threading.get_ident())
+        others = (thread for thread in threading.enumerate() if thread not in self._before)
+        return [each for each in others if (frame := frames.get(each.ident or 0)) is not None and _may_grow(frame)]
 
     def _silent(self, arguments: threading.ExceptHookArgs) -> None:
         """pytest keeps what a thread raised, with all its variables, and warns: not for what we raised ourselves."""
         if arguments.thread not in self._interrupted or not issubclass(arguments.exc_type, (SystemExit, MemoryError)):
             self._hook(arguments)
+
+
+def _may_grow(frame: FrameType) -> bool:
+    """Whether it runs code that is not of the standard library, and does not wait in that."""
+    if frame.f_code.co_filename in _WAITING:
+        return False
+    each: FrameType | None = frame
+    while each is not None:
+        path = each.f_code.co_filename
+        if not path.startswith((_LIBRARY, "<frozen ")) or any(name in path for name in _PACKAGES):
+            return True
+        each = each.f_back
+    return False

@@ -20,7 +20,7 @@ pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("only_this_plugin")
 
 HEAD = """
-import os, signal, subprocess, sys, threading, time
+import multiprocessing, os, signal, subprocess, sys, threading, time
 import pytest
 
 STEPS = "x = []\\nfor _ in range(200): x.append(b'1' * (10 << 20))"
@@ -71,8 +71,9 @@ def report(pytester: pytest.Pytester, code: str, *arguments: str) -> dict[str, d
         "subprocess.run([sys.executable, '-c', 'import subprocess, sys; subprocess.run([sys.executable, \"-c\", '"
         " + repr(STEPS) + '])'])",
         "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); exec(STEPS)",
+        "with multiprocessing.get_context('fork').Pool(2) as pool: pool.apply(exec, (STEPS, {}))",
     ],
-    ids=["steps", "C loop", "thread", "child", "grandchild", "signals blocked"],
+    ids=["steps", "C loop", "thread", "child", "grandchild", "signals blocked", "pool"],
 )
 def test_a_runaway_is_stopped_and_the_session_goes_on(pytester: pytest.Pytester, body: str) -> None:
     tests = report(pytester, f"def test_it():\n    {body}\n")
@@ -133,6 +134,74 @@ def test_a_runaway_in_a_fixture_is_an_error_of_its_setup(pytester: pytest.Pytest
     assert isinstance(breach, dict)
     assert breach["phase"] == "setup"
     assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_what_waits_over_its_budget_is_interrupted_whoever_called_it(pytester: pytest.Pytester) -> None:
+    """By a plugin that runs coroutines, as a finalizer, in a hook: else it would be killed, and the run with it."""
+    pytester.makeconftest(
+        """
+        import time
+
+        def waits():
+            x = b"1" * (210 << 20)
+            time.sleep(30)
+
+        def pytest_pyfunc_call(pyfuncitem):
+            if pyfuncitem.name == "test_coroutine":
+                pyfuncitem.obj().send(None)
+                return True
+
+        def pytest_runtest_setup(item):
+            if item.name == "test_hook":
+                waits()
+        """
+    )
+    code = """
+from conftest import waits
+async def test_coroutine(): waits()
+def test_finalizer(request): request.addfinalizer(waits)
+def test_hook(): pass
+"""
+    tests = report(pytester, code)
+    outcomes = {name: (test["outcome"], test["breach"]["phase"]) for name, test in tests.items() if test["breach"]}
+    assert outcomes == {
+        "test_coroutine": ("failed", "call"),
+        "test_finalizer": ("failed", "teardown"),
+        "test_hook": ("failed", "setup"),
+    }
+    assert tests["test_after"]["outcome"] == "passed"
+
+
+def test_a_test_file_that_runs_away_when_it_is_imported_is_an_error_of_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_big=HEAD + "exec(STEPS)\ndef test_big(): pass\n")
+    tests = report(pytester, "", "--continue-on-collection-errors")
+    assert list(tests) == ["test_after"]
+    assert tests["test_after"]["outcome"] == "passed"
+    result = pytester.runpytest_subprocess("--amm-budget=200MB")
+    result.stdout.fnmatch_lines(["peak 2* MiB in collection, * over 200 MiB", "  where * collection of test_big.py"])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_test_may_change_its_process_and_the_next_ones_are_stopped_and_told(pytester: pytest.Pytester) -> None:
+    code = """
+def test_open(monkeypatch):
+    monkeypatch.setattr("builtins.open", None)
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    exec(STEPS)
+def test_signals():
+    for number in {*range(1, 65)} - {signal.SIGKILL, signal.SIGSTOP, 32, 33}:
+        signal.signal(number, signal.SIG_DFL)
+    exec(STEPS)
+def test_handler_is_back():
+    x = b'1' * (210 << 20)
+    time.sleep(30)
+def test_closes(): os.closerange(3, 4096)
+def test_it(): exec(STEPS)
+"""
+    tests = report(pytester, code, "-s")
+    stopped = [name for name, test in tests.items() if test["breach"]]
+    assert stopped == ["test_open", "test_signals", "test_handler_is_back", "test_it"]
+    assert tests["test_closes"]["outcome"] == tests["test_after"]["outcome"] == "passed"
 
 
 def test_swallowing_what_stops_it_does_not_help(pytester: pytest.Pytester) -> None:
