@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class Member:
         proc: Path,
         now: float,
     ) -> None:
-        self._name = name
+        self.name = name
         self._cgroups = cgroups
         self._policy = policy
         self._probe = ProcessProbe(pid, proc=proc)
@@ -108,7 +109,7 @@ class Member:
         tier = classify(max(ratio, shared), self._track.tier, self._enter_ratios, self._policy.hysteresis_ratio)
         self._track.move(now, tier)
         return MemberState(
-            name=self._name,
+            name=self.name,
             memory=memory,
             peak_bytes=self._read_peak(),
             limit=self._limit,
@@ -221,16 +222,25 @@ class Fleet:
         """
         pids = {int(name) for name in os.listdir(self._proc) if name.isdigit()} - {os.getpid()}
         self._looks += 1
-        self._strangers = {pid for pid in self._strangers & pids if (pid + self._looks) % TURNS}
-        for pid in pids - self._strangers - self._members.keys():
-            name = self._match(pid)
-            if name is None:
-                self._strangers.add(pid)
-                continue
-            try:
+        self._strangers = {pid for pid in self._strangers & pids if not self._has_turn(pid)}
+        for pid in pids - self._strangers:
+            if pid not in self._members or self._has_turn(pid):
+                self._know(pid, self._match(pid))
+
+    def _has_turn(self, pid: int) -> bool:
+        return (pid + self._looks) % TURNS == 0
+
+    def _know(self, pid: int, name: str | None) -> None:
+        member = self._members.get(pid)
+        if name is None:
+            self._strangers.add(pid)
+            if member is not None:
+                self._members.pop(pid).close()
+        elif member is not None:
+            member.name = name
+        else:
+            with suppress(ProbeError):  # it ended between two looks
                 self._members[pid] = self._member(pid, name)
-            except ProbeError:
-                continue  # it ended between two looks
 
     def _member(self, pid: int, name: str) -> Member:
         return Member(

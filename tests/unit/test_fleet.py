@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from probe_trees import MEMINFO, limits, make_tree, process, v2
 
-from amm_exporter.control.fleet import Fleet, MemberState
+from amm_exporter.control.fleet import TURNS, Fleet, MemberState
 from amm_exporter.export.fleet import render_fleet
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
@@ -69,3 +69,14 @@ def test_the_ratio_that_makes_the_tier_is_among_the_series(tmp_path: Path) -> No
             f'amm_memory_usage_ratio{{process_executable_name="worker",process_pid="41",scope="{scope}"}} {ratio}'
             in text
         )
+
+
+def test_a_process_that_becomes_another_program_is_named_after_it_or_vanishes(tmp_path: Path) -> None:
+    """A shell that hands over to the real one by exec; a child that looked like its parent until it called exec."""
+    fleet = fleet_of_two(tmp_path, maximum="max", in_use=0)
+    assert [state.name for state in fleet.read()] == ["worker", "worker"]
+    for pid, words in {41: "/usr/bin/python\0worker.py\0", 42: "sleep\0"}.items():
+        (tmp_path / "proc" / str(pid) / "cmdline").write_text(words)
+    for _ in range(TURNS):
+        fleet.tick()
+    assert [(state.memory.pid, state.name) for state in states(fleet)] == [(41, "python")]
