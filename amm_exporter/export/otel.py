@@ -28,6 +28,10 @@ TAKE_SECONDS = STAND_SECONDS
 """How often pauses are recorded and the history grows, however fast samples come; a scrape records what is there."""
 
 
+MOST = 1 << 63
+"""Of the integers that OTLP knows; a larger one would cost all metrics of the export."""
+
+
 class Instruments:
     """The instruments of one MeterProvider. A provider keeps instruments for ever, so they outlive a `Governor`:
     `show` makes them read one, `show(None)` makes every series of theirs vanish.
@@ -69,7 +73,7 @@ class Instruments:
             source = self._source
             if source is not None:
                 for value, attributes in observer(source.view(observer)):
-                    yield Observation(value, attributes)
+                    yield Observation(value if value < MOST else float(value), attributes)
 
         return observe
 

@@ -71,7 +71,8 @@ POOL_NAMES = {
 def parse_stats(answer: object) -> CacheStats | PoolStats | None:
     """The statistics in an answer; None when nothing in it is understood."""
     if isinstance(answer, (CacheStats, PoolStats)):
-        return answer
+        kind = type(answer)
+        return kind(**{name: whole_number(getattr(answer, name)) for name in kind.__slots__})
     if type(answer) is tuple and [type(number) for number in answer] == [int, int]:  # as diskcache has it
         answer = dict(zip(("hits", "misses"), answer, strict=True))
     fields = (

@@ -338,6 +338,22 @@ def test_stop_makes_every_series_vanish_and_start_brings_them_back(
     assert pages[0] == pages[1] == pages[2]
 
 
+class Huge:
+    def stats(self) -> dict[str, int]:
+        return {"entries": 10**30}
+
+
+def test_a_number_beyond_the_integers_of_otlp_costs_no_other(provider: MeterProvider, reader: AMMMetricReader) -> None:
+    """A resource limit may be one, too: they have one bit more."""
+    huge = Huge()
+    watch("huge", huge)
+    with start(meter_provider=provider):
+        found = [series for family in reader.families() for series in family.series.items()]
+    unwatch("huge")
+    assert [value for labels, value in found if ("name", "huge") in labels] == [1e30]
+    assert not [value for _, value in found if isinstance(value, int) and value >= 1 << 63]
+
+
 def test_a_provider_shows_one_session_at_a_time(provider: MeterProvider) -> None:
     with start({}, meter_provider=provider), pytest.raises(AMMError) as caught:
         start({}, meter_provider=provider)

@@ -537,6 +537,7 @@ class Record:
     ("answer", "expected"),
     [
         (CacheStats(hits=1), CacheStats(hits=1)),
+        (CacheStats(hits="3", misses="many", entries=2.0), CacheStats(hits=3, entries=2)),  # type: ignore[arg-type]  # wrong
         (PoolStats(idle=1), PoolStats(idle=1)),
         ({"hits": 1, "misses": 2, "other": "x"}, CacheStats(hits=1, misses=2)),
         (Info(1, 2, 3, 4), CacheStats(hits=1, misses=2, max_entries=3, entries=4)),
