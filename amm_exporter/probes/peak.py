@@ -47,6 +47,8 @@ class HighWaterMark:
             found = kib_field(raw, b"VmHWM:")
             if found is not None:
                 return found
+            if self._status.is_lost:  # a daemon has closed it, and its number is another file's
+                self._status.close()
         raise unexpected(self._status.path, raw)
 
     def close(self) -> None:

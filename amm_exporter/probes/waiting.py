@@ -35,6 +35,8 @@ class UnhinderedClock:
         self._file.close()
 
     def _waited_seconds(self) -> float:
+        if self._file.is_lost:  # a daemon has closed it, and its number may be another file's
+            self._file.close()
         try:
             return int(self._file.read(128).split()[1]) / 1e9
         except (ProbeError, IndexError, ValueError):

@@ -277,6 +277,19 @@ def test_a_mark_behind_many_groups_is_found(tmp_path: Path) -> None:
     assert HighWaterMark(42, proc=proc).read_bytes() == 12 * 1024
 
 
+def test_the_mark_is_read_anew_where_another_file_has_its_number(tmp_path: Path) -> None:
+    """As after a daemon has closed all descriptors, and opened files of its own."""
+    mark = HighWaterMark(42, proc=make_tree(tmp_path, {"42": process(42)}))
+    mark.read_bytes()
+    foreign = mark._status.fileno()
+    with (tmp_path / "42" / "stat").open() as other:
+        os.dup2(other.fileno(), foreign)
+    assert mark.read_bytes() == 4000 * 1024
+    mark.close()
+    assert os.read(foreign, 2) == b"42"
+    os.close(foreign)
+
+
 def test_no_mark_without_clear_refs(tmp_path: Path) -> None:
     proc = make_tree(tmp_path, {"42": {"status": "VmHWM:\t4 kB\n"}})
     assert not HighWaterMark(42, proc=proc).supported
