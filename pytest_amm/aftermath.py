@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
@@ -19,8 +20,10 @@ from pytest_amm.remains import Remains
 _ENDING = b"\n]}\n"
 
 
-def clear_up(board: Board, settings: dict[str, Any], seen: list[tuple[int, int]]) -> None:
-    """`seen`: pids and start times of the tree, the run's own process first.
+def clear_up(
+    board: Board, settings: dict[str, Any], seen: list[tuple[int, int]], began: Mapping[int, float] | None = None
+) -> None:
+    """`seen`: pids and start times of the tree, the run's own process first; `began`: when the test in each slot did.
 
     The reports come before the search: to read the memory map of a process may take long on a machine out of memory.
     """
@@ -29,24 +32,26 @@ def clear_up(board: Board, settings: dict[str, Any], seen: list[tuple[int, int]]
     remains.ask()
     try:
         if settings["aftermath"]:
-            tell(board, settings["aftermath"], sys.stderr)
+            tell(board, settings["aftermath"], sys.stderr, began or {})
     finally:
         remains.end()
 
 
-def tell(board: Board, settings: dict[str, Any], terminal: TextIO) -> None:
+def tell(board: Board, settings: dict[str, Any], terminal: TextIO, began: Mapping[int, float]) -> None:
     """Complete the reports that were asked for with the test that ran last, and say what happened."""
-    killed = last_test(board)
+    killed = last_test(board, began)
     journal = settings.get("json")
     tests: list[dict[str, Any]] = []
     if journal and os.path.exists(journal):
+        report = _read(journal)
+        tests = report["tests"]
         if killed:
+            killed["start_seconds"] = _since_start(report, killed["start_seconds"])
             append(journal, killed)
-        with open(journal, encoding="utf-8") as file:
-            tests = json.load(file)["tests"]
+            tests.append(killed)
     if settings.get("junit"):
         fresh = f"{settings['junit']}.tmp"
-        with open(fresh, "w", encoding="utf-8") as file:
+        with open(fresh, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(junit(tests or ([killed] if killed else [])))
         os.replace(fresh, settings["junit"])
     if settings.get("temporary") and journal:
@@ -58,39 +63,69 @@ def tell(board: Board, settings: dict[str, Any], terminal: TextIO) -> None:
     terminal.flush()
 
 
-def last_test(board: Board) -> dict[str, Any] | None:
-    """The record of the test that was running, and why it was killed."""
+def _read(journal: str) -> dict[str, Any]:
+    with open(journal, encoding="utf-8") as file:
+        report: dict[str, Any] = json.load(file)
+    return report
+
+
+def _since_start(report: Mapping[str, Any], unix_seconds: float) -> float:
+    """0 where it is not known, or the clock on the wall was set back."""
+    started = report["session"]["started_unix_seconds"]
+    return round(max(0.0, unix_seconds - started), 3) if unix_seconds else 0.0
+
+
+def last_test(board: Board, began: Mapping[int, float]) -> dict[str, Any] | None:
+    """The record of the test that was running, and why it was killed. Its start is in unix seconds yet."""
     for slot in board.slots():
         stop, owner = board.stop(slot), board.owner(slot)
-        if stop.rungs & RUNG_KILL or owner.armed:
-            ours = bool(stop.rungs & RUNG_KILL)
-            breach = {
-                "scope": stop.scope,
-                "budget_bytes": stop.budget_bytes,
-                "peak_bytes": stop.used_bytes,
-                "phase": "call",
-                "source": "--amm-budget" if stop.scope == "session" else "--amm-test-budget",
-                "stopped": True,
-            }
+        ours = bool(stop.rungs & RUNG_KILL)
+        if ours or owner.armed:
+            nodeid, since = board.name(slot), began.get(slot, 0.0)
+            base_bytes, peak_bytes = owner.base_bytes, max(owner.base_bytes, stop.own_bytes)
             return {
-                "nodeid": board.name(slot),
+                "nodeid": nodeid,
                 "outcome": "killed",
-                "start_seconds": 0.0,
-                "seconds": 0.0,
+                "start_seconds": since,
+                "seconds": round(max(0.0, time.time() - since), 3) if since else 0.0,
                 "worker": "",
-                "file": "",
+                "file": nodeid.partition("::")[0],
                 "line": 0,
-                "peak_bytes": stop.used_bytes if ours else 0,
-                "growth_bytes": max(0, stop.used_bytes - owner.base_bytes) if ours else 0,
+                "peak_bytes": peak_bytes if ours else 0,
+                "growth_bytes": peak_bytes - base_bytes if ours else 0,
                 "kept_bytes": 0,
-                "slack_bytes": 0,
-                "budget_bytes": None,
+                "slack_bytes": None,
+                "budget_bytes": owner.growth_limit_bytes or None,
                 "leak": "",
-                "phases": [],
-                "breach": breach if ours else None,
+                "phases": [_phase(base_bytes, peak_bytes)] if ours else [],
+                "breach": _breach(stop) if ours else None,
                 "message": _message(board, slot, stop) if ours else "killed from outside",
             }
     return None
+
+
+def _phase(base_bytes: int, peak_bytes: int) -> dict[str, Any]:
+    return {
+        "name": "call",
+        "start_bytes": base_bytes,
+        "peak_bytes": peak_bytes,
+        "end_bytes": base_bytes,
+        "tree_peak_bytes": peak_bytes,
+        "children_bytes": 0,
+    }
+
+
+def _breach(stop: Stop) -> dict[str, Any]:
+    return {
+        "scope": stop.scope,
+        "budget_bytes": stop.budget_bytes,
+        "peak_bytes": stop.used_bytes,
+        "phase": "call",
+        "source": {"session": "--amm-budget", "test": "--amm-test-budget", "emergency": "--amm-emergency"}[stop.scope],
+        "stopped": True,
+        "stop_seconds": round(stop.grew_until_seconds - stop.started_seconds, 4),
+        "refused": False,
+    }
 
 
 def append(path: str, test: dict[str, Any]) -> None:

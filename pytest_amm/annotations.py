@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from amm_exporter.units import format_size
 from pytest_amm.failure import headline
-from pytest_amm.records import Record
+from pytest_amm.records import RERUN, Record
 
 if TYPE_CHECKING:
     from pytest_amm.compare import Change
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def annotation(record: Record, *, folder: str = "") -> str | None:
     """`::error file=...,line=...,title=...::message`, or None for a test within its budget that does not leak.
 
-    `folder`: where the rootdir lies in the repository. A test that passed (`--amm-on-breach=warn`) gets a warning.
+    `folder`: where the rootdir lies in the repository. A test that passed (`--amm-on-breach=warn`), or was run again,
+    gets a warning.
     """
     if record.breach is not None:
         title, words = "Memory budget", headline(record.breach)
@@ -25,7 +26,7 @@ def annotation(record: Record, *, folder: str = "") -> str | None:
         title, words = "Memory leak", "each call leaves memory behind; its failure says how much and where"
     else:
         return None
-    level = "warning" if record.outcome == "passed" else "error"
+    level = "warning" if record.outcome in ("passed", RERUN) else "error"
     return _command(level, record.location, title, f"{record.nodeid}: {words}", folder)
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pytest_amm.breach import Breach
 
 PHASES = ("setup", "call", "teardown")
+RERUN = "rerun"
+"""The outcome of a run that failed and does not count, as another follows (pytest-rerunfailures)."""
 
 
 class Phase(NamedTuple):
@@ -158,8 +160,13 @@ def packed(record: Record) -> tuple[Any, ...]:
     )
 
 
-_BREACH, _LEAK, _GROWTH, _PEAK = 7, 9, 11, 12
+_OUTCOME, _BREACH, _LEAK, _GROWTH, _PEAK = 1, 7, 9, 11, 12
 """Where they stand in a packed record."""
+
+
+def of_outcome(values: Sequence[Any], outcome: str) -> tuple[Any, ...]:
+    """The packed record with another outcome."""
+    return (*values[:_OUTCOME], outcome, *values[_OUTCOME + 1 :])
 
 
 def to_tell(packed_records: Sequence[Sequence[Any]], top_count: int) -> list[Record]:

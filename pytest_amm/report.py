@@ -20,7 +20,7 @@ from amm_exporter.units import format_size
 from pytest_amm import terminal
 from pytest_amm.board import Board
 from pytest_amm.measure import packed_record_of
-from pytest_amm.records import Record, to_data, to_tell, unpack
+from pytest_amm.records import RERUN, Record, of_outcome, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class Reporter:
         self._config = config
         self._settings = settings
         self._packed: list[Sequence[Any]] = []
-        self._messages: dict[str, str] = {}
+        self._messages: dict[int, str] = {}
+        self._open: dict[str, list[str]] = {}
+        self._rerun: set[str] = set()
         self._keeps_messages = bool(journal or settings.html_path)
         self.board: Board | None = None
         self.journal = journal
@@ -59,18 +61,29 @@ class Reporter:
         gone = str(report.when) == "???"
         if gone:  # what xdist and pytest-forked tell of a process that is gone
             self._tell_lost(report)
-        if self._keeps_messages and (report.failed or report.sections):
+        if self._keeps_messages and (report.sections or report.outcome in ("failed", RERUN)):
             from pytest_amm import failure
 
-            text = failure.text_of(report)[-_MESSAGE_CHARACTERS:]
+            text = failure.text_of(report)
             if text:  # a breach that only warns stands in a section of a test that passed
-                self._messages[report.nodeid] = text
+                self._open.setdefault(report.nodeid, []).append(text)
+        if report.outcome == RERUN:
+            self._rerun.add(report.nodeid)
         if gone or report.when == "teardown":
-            values = packed_record_of(report)
-            if values is not None:
-                self._packed.append(values)
-                if self._json:
-                    self._json.add(self._data(values))
+            self._keep(report)
+
+    def _keep(self, report: pytest.TestReport) -> None:
+        """The last report of a test, or of one of its runs, carries its record."""
+        told, rerun = self._open.pop(report.nodeid, []), report.nodeid in self._rerun
+        self._rerun.discard(report.nodeid)
+        values = packed_record_of(report)
+        if values is None:
+            return
+        if told:
+            self._messages[len(self._packed)] = "\n".join(told)[-_MESSAGE_CHARACTERS:]
+        self._packed.append(of_outcome(values, RERUN) if rerun else values)
+        if self._json:
+            self._json.add(self._data(len(self._packed) - 1))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -100,18 +113,21 @@ class Reporter:
             return
         from pytest_amm.jsonfile import summary
 
-        tests = [self._data(values) for values in self._packed]
+        tests = [self._data(index) for index in range(len(self._packed))]
         figures = summary(tests, settings.budget_bytes)
         figures |= self._tree_peak()
         document: dict[str, Any] = {"session": self._session, "summary": figures, "tests": tests}
         document["timeline"] = self._points()
         session.config.hook.pytest_amm_report(document=document)
+        if self._json and settings.json_path:
+            self._json.complete(document)
         if settings.html_path:
             from pytest_amm.page import page
 
-            Path(settings.html_path).write_text(page(document, document["timeline"]), encoding="utf-8")
-        if self._json and settings.json_path:
-            self._json.complete(document)
+            text = page(document, document["timeline"])
+            Path(settings.html_path).write_bytes(
+                text.encode(errors="backslashreplace")
+            )  # ids and messages are any text
         if self._bases:
             from pytest_amm.compare import compare, regressions
 
@@ -180,9 +196,8 @@ class Reporter:
         for change in self._regressed:
             yield regression(change, folder=folder)
 
-    def _data(self, values: Sequence[Any]) -> dict[str, Any]:
-        data = to_data(unpack(values))
-        return {**data, "message": self._messages.get(data["nodeid"], "")}
+    def _data(self, index: int) -> dict[str, Any]:
+        return {**to_data(unpack(self._packed[index])), "message": self._messages.get(index, "")}
 
     def _over_outside_of_tests(self) -> int:
         """How far the tree went when that was over the budget and no test is to blame; else 0."""

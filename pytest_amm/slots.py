@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pytest_amm.board import Board, Owner, Seen
 from pytest_amm.evidence import Evidence, Witness, to_text
 from pytest_amm.proctree import Member, Tree, command_name
@@ -28,6 +30,8 @@ class Slot:
         self._baselines: dict[int, int] = {}
         self._idle_bytes = 0
         self._told_bytes = 0
+        self.began = 0.0
+        """When the present test was seen first, in unix seconds: at most a pause after it began."""
 
     @property
     def growth_bytes(self) -> int:
@@ -67,6 +71,7 @@ class Slot:
         self._idle_bytes = member.reserved_bytes - member.rss_bytes
         self._told_bytes = 0
         if owner.test_number != self.owner.test_number or owner.pid != self.owner.pid:
+            self.began = time.time()
             self._baselines = {child.pid: child.counted_bytes() for child in self.children if child.mark_bytes}
 
     def _look_at_children(self, board: Board, member: Member, children_bytes: int) -> int:

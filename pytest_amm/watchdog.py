@@ -68,6 +68,9 @@ class Watchdog:
         """Pids and start times of the tree as it was seen last, the process of the run itself first."""
         return [(member.pid, int(member.start)) for member in self._tree.members.values()]
 
+    def began(self) -> dict[int, float]:
+        return {number: slot.began for number, slot in self._slots.items()}
+
     def _look(self, now: float) -> None:
         board = self._board
         if now - self._scanned > IDLE_PAUSE_SECONDS or not self._slots:
@@ -293,4 +296,4 @@ def main(arguments: list[str]) -> None:
     if not ended:
         from pytest_amm.aftermath import clear_up
 
-        clear_up(board, settings, watchdog.seen())
+        clear_up(board, settings, watchdog.seen(), watchdog.began())

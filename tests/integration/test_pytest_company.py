@@ -77,8 +77,11 @@ def test_a_rerun_is_judged_anew(pytester: pytest.Pytester, monkeypatch: pytest.M
                 x = [b"1" * (1 << 20) for _ in range(60)]
         """
     )
-    result = pytester.runpytest_subprocess("--amm-test-budget=16MB", "--reruns=1", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("--amm-test-budget=16MB", "--reruns=1", "--amm-json=r.json")
     assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
+    runs = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert [run["outcome"] for run in runs] == ["rerun", "passed"]
+    assert ["over 16 MiB" in run["message"] for run in runs] == [True, False]
 
 
 def test_subtests_share_the_budget_of_their_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

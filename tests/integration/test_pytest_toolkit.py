@@ -129,6 +129,28 @@ def test_junit_properties_comparison_page_and_annotations(
     assert "test_it.py::test_it" in (pytester.path / "r.html").read_text()
 
 
+def test_the_reports_tell_every_failure_of_a_test_whatever_its_text(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        r"""
+        import pytest
+        @pytest.fixture
+        def broken():
+            yield
+            pytest.fail("at its end")
+        @pytest.mark.amm_budget("1MB")
+        def test_it(broken):
+            kept = b"1" * (20 << 20)
+            pytest.fail("no text: \ud800", pytrace=False)
+        """
+    )
+    options = ("--amm-on-breach=fail", "--amm-json=r.json", "--amm-html=r.html")
+    pytester.runpytest_subprocess(*options).assert_outcomes(failed=1, errors=1)
+    (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    for text in ("no text: \ud800", "MiB over 1 MiB", "at its end"):
+        assert text in test["message"]
+    assert r"no text: \ud800" in (pytester.path / "r.html").read_text()
+
+
 def test_a_comparison_with_another_file_is_refused(pytester: pytest.Pytester) -> None:
     (pytester.path / "other.json").write_text("{}")
     result = pytester.runpytest_inprocess("--amm-compare=other.json")
