@@ -28,6 +28,7 @@ ALLOWED_BYTES = 32 * 1024
 """What a test may leave behind: pytest keeps the reports of each test until the end of the run."""
 
 _SETTINGS = LeakSettings(settle_seconds=0.0, min_slope=ALLOWED_BYTES, slow_after_seconds=math.inf)
+_STILL_BYTES = ALLOWED_BYTES // 4
 _LARGEST = 5
 _FEW = "unknown"
 """How the detector calls a series that is too short."""
@@ -109,6 +110,7 @@ class SuiteReader:
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._in_use = InUse()
+        self._collected_bytes = 0
         self._aside_bytes = 0
 
     @contextlib.contextmanager
@@ -126,15 +128,24 @@ class SuiteReader:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if call.when == "teardown":
-            setattr(report, READING_ATTRIBUTE, (self._worker, self._read() - self._aside_bytes))
+            setattr(report, READING_ATTRIBUTE, (self._worker, self._read(_STILL_BYTES) - self._aside_bytes))
         return report
 
     def pytest_unconfigure(self) -> None:
         self._in_use.close()
 
-    def _read(self) -> int:
-        """Bytes in use by objects and by malloc; not the resident set, where what imports have freed hides a leak."""
+    def _read(self, still_bytes: int | None = None) -> int:
+        """Bytes in use by objects and by malloc; not the resident set, where what imports have freed hides a leak.
+
+        Nothing is collected where all of it, garbage included, has hardly grown since that was done last.
+        """
+        if still_bytes is not None and (used_bytes := self._used_bytes()) <= self._collected_bytes + still_bytes:
+            return used_bytes
         gc.collect()
+        self._collected_bytes = self._used_bytes()
+        return self._collected_bytes
+
+    def _used_bytes(self) -> int:
         return sum(size for name, size in self._in_use.read().items() if name != RESIDENT)
 
 
