@@ -83,7 +83,14 @@ def report(name: str, evidence: dict[str, Any]) -> Iterator[str]:
         return
     for type_name, chain in chains.items():
         text = " -> ".join(chain) or "no module leads to it"
-        yield from _section(f"what keeps {type_name} alive", [f"{'':12}  {text}"], chain)
+        guess = "" if type_name in _known_to_grow(evidence) else ", among the most common: none is known to grow"
+        yield from _section(f"what keeps {type_name} alive{guess}", [f"{'':12}  {text}"], chain)
+
+
+def _known_to_grow(evidence: dict[str, Any]) -> set[str]:
+    """The types that grew while it was looked, or in the minutes after the leak was found."""
+    growth = evidence.get("growth") or {}
+    return {row[0] for row in _list(evidence["types"].get("grown"))} | {row["name"] for row in growth.get("types", ())}
 
 
 def _types(types: dict[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,15 +165,17 @@ class EvidenceDesk:
         recorder.remember()
         traced = _traced(trace_seconds, self._resident_bytes)
         evidence = recorder.capture(self._governor.leaks.verdicts()) or {}
+        growth = (self.last or {}).get("growth") or {}
+        followed = growth.get("types", ())
         # traced before the rest: pymalloc tells nothing of itself while a tracer stands before it
-        evidence |= {**traced, "chains": isolated("chains", lambda: self._chains(evidence.get("types")))}
+        evidence |= {**traced, "chains": isolated("chains", lambda: self._chains(evidence.get("types"), followed))}
         if self._holders is not None:
             evidence |= {"origin": self._holders.origin(), "origin_seconds": self._holders.span_seconds}
-        growth = (self.last or {}).get("growth")
         return {**evidence, "growth": growth} if growth else evidence
 
-    def _chains(self, types: object) -> dict[str, list[str]]:
-        """What keeps alive the newest of the type that grew, or takes most where the growth may be of such objects."""
+    def _chains(self, types: object, followed: Collection[Mapping[str, Any]]) -> dict[str, list[str]]:
+        """What keeps alive the newest of the type that grew meanwhile, or since the leak was found, or takes most where
+        the growth may be of such objects."""
         from amm_exporter.analysis.growth import PYTHON
         from amm_exporter.control.chains import chain_to
 
@@ -180,7 +183,9 @@ class EvidenceDesk:
             return {}
         origin = self._holders.origin() if self._holders else None
         most = types.get("most", ()) if origin in (None, PYTHON) else ()
-        for name in [*_telling(types.get("grown", ())), *_telling(most)][:MAX_CANDIDATES]:
+        since = [(row["name"], row["gained"]) for row in followed]
+        named = (name for rows in (types.get("grown", ()), since, most) for name in _telling(rows))
+        for name in islice(named, MAX_CANDIDATES):
             if chain := chain_to(name):
                 return {name: chain}
         return {}

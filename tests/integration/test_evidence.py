@@ -275,6 +275,31 @@ def test_after_a_leak_was_found_it_is_seen_where_memory_grows(
     del kept
 
 
+class Shelf:
+    """What there are many of, and no more than before."""
+
+
+WARES, SHELVES = [Ware()], [Shelf()]
+
+
+def test_the_chain_leads_to_what_grew_since_the_leak_was_found_before_what_takes_most(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ware, shelf, governor = f"{__name__}.Ware", f"{__name__}.Shelf", Governor({"evidence": {"directory": "none"}})
+    desk, types = EvidenceDesk(governor), {"most": [[shelf, 900_000, 1]], "grown": []}
+    growth = {"seconds": 30.0, "origin": PYTHON, "types": [{"name": ware, "gained": 10_000}], "sites": []}
+    seen = {"verdicts": {}, "types": types}
+    told = []
+    for followed, more in (([], {}), (growth["types"], {"growth": growth})):
+        chains = desk._chains(types, followed)
+        (tmp_path / "evidence.json").write_text(json.dumps({**seen, **more, "chains": chains}))
+        assert main(["analyze", str(tmp_path / "evidence.json")]) == 0
+        told.append(capsys.readouterr().out)
+    governor.stop()
+    assert f"what keeps {shelf} alive, among the most common: none is known to grow" in told[0]
+    assert re.search(f"what keeps {re.escape(ware)} alive\n +module .* -> Ware\n", told[1])
+
+
 @pytest.mark.parametrize(("grows", "origin"), [("objects", PYTHON), ("buffers", NATIVE)])
 def test_growth_is_told_apart_by_who_holds_it(grows: str, origin: str) -> None:
     unpaced = AllocatorProbe(clock=lambda: 0.0)
