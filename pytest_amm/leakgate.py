@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amm_exporter.errors import AMMError, UnitError, did_you_mean
+from amm_exporter.errors import AMMError, ProbeError, UnitError, did_you_mean
 from amm_exporter.units import format_ratio, format_size, parse_duration, parse_ratio, parse_size
 from pytest_amm.captured import again
 from pytest_amm.failure import OverBudget
@@ -83,20 +83,48 @@ def check(
 
     `allows` is what to write where a leak is meant to stay.
     """
-    from amm_exporter.control.leak_gate import MOST_GAINED_BYTES, leak_per_call
+    from amm_exporter.control.leak_gate import leak_per_call
 
-    room_bytes = MOST_GAINED_BYTES if headroom_bytes is None else headroom_bytes // 4  # a batch may be twice the last
     verdict = leak_per_call(
         fn,
         max_per_call_bytes=rule.max_per_call_bytes,
         warmup=rule.warmup_count,
         confidence=rule.confidence_ratio,
         time_limit_seconds=rule.time_limit_seconds,
-        most_gained_bytes=min(MOST_GAINED_BYTES, room_bytes),
+        most_gained_bytes=most_gained_bytes(headroom_bytes, free_bytes()),
     )
     if verdict.decision == "leak":
         raise OverBudget(explain(verdict, rule, what=what, allows=allows), pytrace=False)
     return verdict
+
+
+def most_gained_bytes(headroom_bytes: int | None, free_bytes: int | None) -> int:
+    """How far a leak may grow: to a quarter of what the budgets leave, since a batch may be twice the last, and to a
+    32nd of what the machine does. What leaks stays, and all tests of a suite may leak.
+    """
+    from amm_exporter.control.leak_gate import MOST_GAINED_BYTES
+
+    rooms = ((headroom_bytes, 4), (free_bytes, 32))
+    return min([MOST_GAINED_BYTES, *(room // share for room, share in rooms if room is not None)])
+
+
+def free_bytes() -> int | None:
+    """What the machine has left, or the container where that is less; None where neither can be read."""
+    from amm_exporter.probes.limit import LimitProbe
+
+    probe = LimitProbe()
+    free = []
+    try:
+        host = probe.host()
+        free.append(host.available_bytes)
+        cgroup = probe.cgroup()
+        if cgroup is not None and cgroup.limit_bytes:
+            free.append(max(0, cgroup.limit_bytes - cgroup.working_set_bytes))
+    except ProbeError:
+        pass  # what could be read counts
+    finally:
+        probe.close()
+    return min(free, default=None)
 
 
 def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str, allows: str) -> str:

@@ -62,6 +62,9 @@
   // Sizes are powers of 1024, so are the grid lines.
   const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
+  // Ten seconds at least, so that the first look of all has a time too.
+  const span = (_plot, first, last) => (last == null ? [0, 10] : [Math.min(first, last - 10), last]);
+
   const axis = (values, width) => ({
     stroke: color("muted"), grid: { stroke: color("line"), width: 1 }, ticks: { show: false }, size: width, values,
     font: "11px system-ui, sans-serif",
@@ -70,7 +73,7 @@
   const chart = (element, lines, format, range, plugins) => {
     const options = {
       width: element.clientWidth, height: 190, plugins, cursor: { y: false, points: { size: 6 } },
-      scales: { y: { range } },
+      scales: { x: { range: span }, y: { range } },
       axes: [
         { ...axis(times, 30), space: 70 },
         { ...axis((_plot, ticks) => ticks.map(format), 62), ...(format === size ? { incrs: BINARY } : {}) },
