@@ -22,7 +22,7 @@ from amm_exporter.control.evidence_request import write_whole
 from amm_exporter.errors import ProbeError
 from amm_exporter.probes.allocations import SiteTrace
 from amm_exporter.probes.allocator import AllocatorProbe
-from amm_exporter.probes.objects import ObjectProbe
+from amm_exporter.probes.objects import Census, ObjectProbe
 from amm_exporter.probes.procfs import PROC, read_once
 
 log = logging.getLogger("amm.control")
@@ -31,6 +31,8 @@ PAUSE_SECONDS = 600.0
 """Between captures: smaps alone holds up page faults for 13 ms a GB."""
 
 CENSUS_SECONDS = 0.1
+BUSY_CENSUS_SECONDS = 1.0
+"""Where the program's threads left no time for a single pool in the first one: they run in between."""
 TOP = 20
 MOST_FILES = 10
 LONGEST_TEXT = 200
@@ -72,7 +74,7 @@ class EvidenceRecorder:
     def remember(self) -> None:
         """Take a census to compare later ones with: growth by type is counted from here."""
         if not self._objects.unavailable:
-            self._objects.census(CENSUS_SECONDS)
+            self._census()
 
     def consider(self, verdicts: Mapping[str, Verdict]) -> dict[str, Any] | None:
         """Capture if a series has turned to leaking since the last call, and the last capture is long enough ago."""
@@ -116,8 +118,12 @@ class EvidenceRecorder:
         self._write(self.last)
         return self.last
 
-    def _types(self) -> dict[str, object]:
+    def _census(self) -> Census:
         census = self._objects.census(CENSUS_SECONDS)
+        return census if census.types else self._objects.census(BUSY_CENSUS_SECONDS)
+
+    def _types(self) -> dict[str, object]:
+        census = self._census()
         return {
             "most": [(one.name, one.count, one.size_bytes) for one in census.types],
             "grown": [(one.name, one.delta) for one in census.growth],

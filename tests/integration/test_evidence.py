@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from amm_exporter.analysis.growth import NATIVE, PYTHON
 from amm_exporter.analysis.leaks import Verdict
 from amm_exporter.cli import main
+from amm_exporter.control.evidence import EvidenceRecorder
 from amm_exporter.control.evidence_desk import EvidenceDesk, _telling, _traced, evidence_directory
 from amm_exporter.control.evidence_files import telling_most, written
 from amm_exporter.control.evidence_outside import seen_from_outside
@@ -35,6 +37,7 @@ from amm_exporter.export.session import start
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
 from amm_exporter.probes.allocator import AllocatorMemory, AllocatorProbe
+from amm_exporter.probes.objects import ObjectProbe
 from amm_exporter.probes.process import ProcessProbe
 
 PROGRAM = """
@@ -488,6 +491,14 @@ def test_what_could_not_be_written_leaves_nothing_behind(tmp_path: Path) -> None
     with pytest.raises(OSError, match="directory"):
         write_whole(tmp_path / "evidence.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
+
+
+def test_a_busy_program_is_given_more_time_for_its_types() -> None:
+    recorder = EvidenceRecorder()
+    recorder._objects = ObjectProbe(clock=itertools.count(0.0, 0.2).__next__)  # always 0.2 s until the next look
+    evidence = recorder.capture({})
+    assert evidence is not None
+    assert evidence["types"]["most"]
 
 
 def test_a_process_of_another_user_is_named_so(process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
