@@ -62,9 +62,6 @@
   // Sizes are powers of 1024, so are the grid lines.
   const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
-  // Ten seconds at least, so that the first look of all has a time too.
-  const span = (_plot, first, last) => (last == null ? [0, 10] : [Math.min(first, last - 10), last]);
-
   const axis = (values, width) => ({
     stroke: color("muted"), grid: { stroke: color("line"), width: 1 }, ticks: { show: false }, size: width, values,
     font: "11px system-ui, sans-serif",
@@ -73,7 +70,7 @@
   const chart = (element, lines, format, range, plugins) => {
     const options = {
       width: element.clientWidth, height: 190, plugins, cursor: { y: false, points: { size: 6 } },
-      scales: { x: { range: span }, y: { range } },
+      scales: { y: { range } },
       axes: [
         { ...axis(times, 30), space: 70 },
         { ...axis((_plot, ticks) => ticks.map(format), 62), ...(format === size ? { incrs: BINARY } : {}) },
@@ -104,8 +101,12 @@
     // A limit far above would press the curve flat: it is drawn only where it tells something.
     const peak = Math.max(...rss.filter((value) => value != null), 0);
     const near = limit.map((value) => (value != null && value <= peak * 4 ? value : null));
-    charts[0].setData([t, ratio]);
-    charts[1].setData([t, rss, near]);
+    // uPlot shows a whole day around a single look: it gets a blank one before.
+    const alone = t.length === 1;
+    const shown = (values) => (alone ? [null, ...values] : values);
+    const when = alone ? [t[0] - 10, t[0]] : t;
+    charts[0].setData([when, shown(ratio)]);
+    charts[1].setData([when, shown(rss), shown(near)]);
   };
 
   const refresh = async () => {
