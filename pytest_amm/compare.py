@@ -77,6 +77,23 @@ def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
     return sorted(changes, key=lambda change: -change.difference_bytes)
 
 
+def caveats(base: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
+    """What the comparison with the newest base leaves out, and what may differ by itself."""
+    before, now = ({test["nodeid"] for test in report["tests"]} for report in (base, document))
+    if before != now:
+        yield f"not compared: {len(now - before)} new or renamed here, {len(before - now)} only in the base"
+    was, is_now = (_environment(report.get("session")) for report in (base, document))
+    if was and was != is_now:
+        yield f"the base is of {was}, this run of {is_now}: what tests take differs by that as well"
+
+
+def _environment(session: object) -> str:
+    """Python without its patch release, and the system; empty where the report does not say."""
+    if not isinstance(session, Mapping) or not {"python", "system"} <= session.keys():
+        return ""
+    return f"Python {'.'.join(str(session['python']).split('.')[:2])} on {session['system']}"
+
+
 def noise(differences: Iterator[int] | Sequence[int]) -> int:
     """What a difference between two runs means nothing below."""
     values = sorted(differences)
@@ -97,9 +114,12 @@ def regressions(changes: Sequence[Change], fail_ratio: float) -> list[Change]:
 
 def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int, width: int = 120) -> Iterator[str]:
     """The comparison for the terminal: what grew or shrank beyond the noise."""
+    if not changes:
+        yield "no test stands in both runs: nothing was compared"
+        return
     told = [change for change in changes if change.beyond_noise]
     if not told:
-        most = max((change.noise_bytes for change in changes), default=0)
+        most = max(change.noise_bytes for change in changes)
         yield f"no test differs by more than the noise ({format_size(most)} here) among {len(changes)} in both runs"
         return
     failing = set(regressions(changes, fail_ratio)) if fail_ratio is not None else set()

@@ -73,7 +73,7 @@ def load(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"{name}: not a JSON report of --amm-json ({error})") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ReportError(f"{name}: not a JSON report of --amm-json (no schema {SCHEMA!r})")
@@ -89,6 +89,7 @@ def _is_test(test: object) -> bool:
         isinstance(test, dict)
         and all(isinstance(test.get(name), str) for name in ("nodeid", "outcome"))
         and all(isinstance(test.get(name), int) for name in ("peak_bytes", "growth_bytes"))
+        and isinstance(test.get("worker", ""), str)
         and isinstance(test.get("phases"), list)
         and all(isinstance(phase, dict) and isinstance(phase.get("start_bytes"), int) for phase in test["phases"])
     )

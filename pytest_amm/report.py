@@ -52,6 +52,7 @@ class Reporter:
                 _make_writable(flag, path)
         self._json = _journal(journal, self._session) if journal else None
         self._changes: list[Change] | None = None
+        self._caveats: tuple[str, ...] = ()
         self._regressed: list[Change] = []
         self._outside_bytes = 0
         self._starts: Starts | None = None
@@ -129,9 +130,10 @@ class Reporter:
                 text.encode(errors="backslashreplace")
             )  # ids and messages are any text
         if self._bases:
-            from pytest_amm.compare import compare, regressions
+            from pytest_amm.compare import caveats, compare, regressions
 
             self._changes = compare(self._bases, tests)
+            self._caveats = tuple(caveats(self._bases[-1], document))
             ratio = settings.fail_growth_ratio
             self._regressed = regressions(self._changes, ratio) if ratio is not None else []
             if self._regressed and session.exitstatus == pytest.ExitCode.OK:
@@ -141,8 +143,8 @@ class Reporter:
         quiet = terminalreporter.verbosity < 0
         settings = self._settings
         everything = terminalreporter.verbosity >= 2
-        told = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
-        records = [record for record in told if record.phases]  # else its process is gone, and nobody saw its peak
+        chosen = to_tell(self._packed, len(self._packed) if everything else max(1, settings.top_count))
+        records = [record for record in chosen if record.phases]  # else its process is gone, and nobody saw its peak
         if records and (not quiet or any(map(terminal.fails, records))):
             top_count = len(records) if everything else settings.top_count
             terminalreporter.write_sep("=", "memory")
@@ -173,7 +175,8 @@ class Reporter:
             terminalreporter.write_sep("=", f"memory compared with {names}")
             count = len(self._changes) if everything else max(1, settings.top_count)
             width = terminalreporter._tw.fullwidth
-            for line in lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=count, width=width):
+            told = lines(self._changes, fail_ratio=settings.fail_growth_ratio, count=count, width=width)
+            for line in (*told, *self._caveats):
                 terminalreporter.write_line(line)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for text in self._annotations(records):

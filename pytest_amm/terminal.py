@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from amm_exporter.units import MIB, format_ratio, format_size
@@ -26,7 +27,8 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
     shown = sorted(failed, key=_weight) + sorted(others, key=_weight)
     shown = shown[: max(top_count, len(failed) if top_count else 0)]
     space = " " * (_BAR_WIDTH + 2) if width >= _LEAST_WITH_BAR else ""
-    yield "".join(f"{name:>{_FIGURE_WIDTH}}" for name in _COLUMNS) + f"{space}  test"
+    if shown:
+        yield "".join(f"{name:>{_FIGURE_WIDTH}}" for name in _COLUMNS) + f"{space}  test"
     most_bytes = max((record.growth_bytes for record in records), default=0)
     for record in shown:
         yield _row(record, width=width, most_bytes=most_bytes)
@@ -108,7 +110,17 @@ def bar(ratio: float, width: int) -> str:
 
 def shorten(text: str, width: int) -> str:
     """The text, or its end: in a test id the end tells more than the path does."""
-    return text if len(text) <= width else "…" + text[-max(1, width - 1) :]
+    if _columns(text) <= width:
+        return text
+    kept = text[-max(1, width - 1) :]
+    while len(kept) > 1 and _columns(kept) > width - 1:
+        kept = kept[1:]
+    return "…" + kept
+
+
+def _columns(text: str) -> int:
+    """How wide it is drawn: signs of Chinese, Japanese and Korean take two columns."""
+    return len(text) + sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
 
 
 def _weight(record: Record) -> tuple[int, int]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
-from pytest_amm.compare import Change, compare, lines, noise, regressions
+from pytest_amm.compare import Change, caveats, compare, lines, noise, regressions
 
 MB = 1 << 20
 
 
-def document(growths: dict[str, int]) -> dict[str, object]:
+def document(growths: dict[str, int]) -> dict[str, Any]:
     return {"tests": [{"nodeid": name, "growth_bytes": growth} for name, growth in growths.items()]}
 
 
@@ -21,7 +22,7 @@ def jittered(seed: int, jitter: int = MB) -> dict[str, int]:
 
 
 def changes(now: dict[str, int], *bases: dict[str, int]) -> list[Change]:
-    return compare([document(base) for base in bases], document(now)["tests"])  # type: ignore[arg-type]
+    return compare([document(base) for base in bases], document(now)["tests"])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -59,6 +60,22 @@ def test_one_improvement_is_no_noise() -> None:
 
 def test_only_tests_of_both_runs_are_compared() -> None:
     assert [change.nodeid for change in changes({"a": 1, "new": 9}, {"a": 1, "gone": 9})] == ["a"]
+
+
+def test_what_could_not_be_compared_is_told() -> None:
+    """A gate that compares nothing, as after a move to another directory, must not look as one that found nothing."""
+    base, now = document({"a": 1, "gone": 9}), document({"a": 1, "new": 9, "newer": 9})
+    assert list(caveats(base, now)) == ["not compared: 2 new or renamed here, 1 only in the base"]
+    assert list(caveats(base, base)) == []
+    assert list(lines([], fail_ratio=0.1, count=5)) == ["no test stands in both runs: nothing was compared"]
+
+
+def test_another_python_or_system_is_told() -> None:
+    base, now = ({"tests": [], "session": {"python": python, "system": "Linux"}} for python in ("3.10.9", "3.11.0"))
+    assert list(caveats(base, now)) == [
+        "the base is of Python 3.10 on Linux, this run of Python 3.11 on Linux: what tests take differs by that as well"
+    ]
+    assert list(caveats(base, base | {"session": {"python": "3.10.1", "system": "Linux"}})) == []
 
 
 def test_what_is_told() -> None:
@@ -105,4 +122,4 @@ def test_what_lay_resident_before_a_test_may_have_hidden_its_need(lay_in_base: i
 
 def test_a_test_whose_process_ended_unseen_is_not_compared() -> None:
     unseen = {"tests": [{"nodeid": "t", "growth_bytes": 0, "phases": []}]}
-    assert compare([unseen], document({"t": 90 * MB})["tests"]) == []  # type: ignore[arg-type]
+    assert compare([unseen], document({"t": 90 * MB})["tests"]) == []

@@ -78,6 +78,13 @@ def test_another_file_is_refused_in_words(tmp_path: Path, content: str, message:
     assert str(caught.value) == message
 
 
+def test_a_file_that_nests_too_deep_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ReportError, match=r"^r\.json: not a JSON report of --amm-json"):
+        load(str(path))
+
+
 def suggested(tmp_path: Path, *options: str) -> str:
     path = tmp_path / "r.json"
     path.write_text(json.dumps(document(*(record(f"a.py::t{n}", 2) for n in range(30)), record("b.py::big", 80))))

@@ -66,6 +66,12 @@ def test_the_end_of_a_long_id_is_kept() -> None:
     assert shorten("tests/unit/test_x.py::test_y", 10) == "…y::test_y"[-10:]
 
 
+def test_wide_signs_count_as_the_two_columns_they_take() -> None:
+    assert shorten("t.py::日本語", 12) == "t.py::日本語"
+    assert shorten("t.py::日本語", 11) == "…py::日本語"
+    assert shorten("日本語", 4) == "…語"
+
+
 @pytest.mark.parametrize(("ratio", "drawn"), [(0, ""), (1, "████"), (0.5, "██"), (1 / 32, "▏"), (7, "████"), (-1, "")])
 def test_bar(ratio: float, drawn: str) -> None:
     assert bar(ratio, 4) == drawn.ljust(4)
