@@ -33,8 +33,11 @@ def tell(
     warns: bool,
     exact: bool,
     evidence: Callable[[], list[Evidence]],
-) -> None:
-    """The report of a phase that did not pass, or that broke a budget; it fails by the breach unless `warns`."""
+) -> bool:
+    """The report of a phase that did not pass, or that broke a budget; it fails by the breach unless `warns`.
+
+    Returns whether what the test still held was given back.
+    """
     breach = measure.breach
     if breach is not None and breach.phase == report.when:
         item.config.hook.pytest_amm_breach(item=item, breach=breach)
@@ -45,10 +48,13 @@ def tell(
             failure.warn(report, text)
         else:
             failure.fail(report, text, instead=isinstance(error, failure.OverBudget) and not at_line)
-    if report.failed and (breach is not None or _holds_much(measure)):
+    stopped = isinstance(error, (failure.OverBudget, MemoryError))  # also in a subtest, before its test is judged
+    gives_back = report.failed and (breach is not None or stopped or _holds_much(measure))
+    if gives_back:
         give_back(item.config, error)
     if report.outcome != "passed" and measure.outcome != "failed":
         measure.outcome = report.outcome
+    return gives_back
 
 
 def _found(evidence: Callable[[], list[Evidence]]) -> list[Evidence]:

@@ -243,7 +243,10 @@ class Measurer:
             self._refused(measure, measure.refuses, call.when)
         evidence = self._watch.evidence if self._watch is not None else list
         warns = self._settings.on_breach == "warn"
-        tell(report, item, error, measure, warns=warns, exact=self.exact, evidence=evidence)
+        if tell(report, item, error, measure, warns=warns, exact=self.exact, evidence=evidence) and measure.numbers:
+            end_bytes = self._meter.settle()
+            if report.when == "teardown":  # what it kept is what is left now
+                measure.numbers = (*measure.numbers[:-3], end_bytes, *measure.numbers[-2:])
 
     def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
         """The machine is short of memory: clean up; from the second level on end the run in order."""

@@ -70,6 +70,11 @@ class Meter:
         self._mark.reset()
         self._start_bytes = self._end_bytes
 
+    def settle(self) -> int:
+        """Much was given back after the last stretch: the next one begins with what is resident now. Returns that."""
+        self._end_bytes = self.rss_bytes()
+        return self._end_bytes
+
     def stop(self) -> Span:
         """The stretch that `start` began. It may go on: the mark is not reset."""
         return Span(*self.look())

@@ -127,12 +127,7 @@ class Watchdog:
         limit_bytes = slot.owner.growth_limit_bytes if self._stops else 0
         if limit_bytes and slot.growth_bytes > limit_bytes:
             return self._pursuit(slot, "test", limit_bytes, slot.growth_bytes, now)
-        worst = max(
-            (each for each in self._slots.values() if each.owner.armed),
-            key=lambda each: each.growth_bytes,
-            default=None,
-        )
-        if worst is not slot or not self._stops:
+        if not self._is_worst(slot) or not self._stops:
             return None
         if self._budget_bytes and self._tree_bytes > self._budget_bytes:
             return self._pursuit(slot, "session", self._budget_bytes, self._tree_bytes, now)
@@ -145,11 +140,17 @@ class Watchdog:
             generation=slot.owner.generation, scope=scope, budget_bytes=budget_bytes, started=now, used_bytes=used_bytes
         )
 
+    def _is_worst(self, slot: Slot) -> bool:
+        """Whether it, which runs a test now, grew most of all that do."""
+        return slot.growth_bytes >= max(each.growth_bytes for each in self._slots.values() if each.owner.armed)
+
     def _endangers(self, slot: Slot) -> bool:
         """Whether the run passes the ceiling of its budget before a kill would help, or the machine is half of the way
-        from the stop to full."""
-        coming_bytes = self._pace.coming_bytes(slot.untouched_bytes)
-        if self._budget_bytes and self._tree_bytes + coming_bytes > self._budget_bytes * self._stop_ratio:
+        from the stop to full; not by what another process of the run takes."""
+        if not self._is_worst(slot):
+            return False
+        tree_bytes = self._tree_bytes + self._pace.coming_bytes(slot.untouched_bytes)
+        if self._budget_bytes and tree_bytes > self._budget_bytes * self._stop_ratio:
             return True
         return self._host.level >= 2 and self._host.used_bytes > (self._host.stop_bytes + self._host.total_bytes) // 2
 

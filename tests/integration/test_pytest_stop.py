@@ -170,6 +170,8 @@ def test_hook(): pass
         "test_hook": ("failed", "setup"),
     }
     assert tests["test_after"]["outcome"] == "passed"
+    assert max(test["kept_bytes"] for test in tests.values()) < 8 << 20
+    assert tests["test_hook"]["phases"][-1]["peak_bytes"] < 100 << 20  # its teardown begins with what is left
 
 
 def test_a_test_file_that_runs_away_when_it_is_imported_is_an_error_of_its_own(pytester: pytest.Pytester) -> None:
