@@ -44,7 +44,7 @@ def _gc_stat(name: str) -> Observer:
 
 
 def _uptime(view: View) -> Iterator[Observed]:
-    if view.started_unix_seconds is not None:
+    if view.started_unix_seconds is not None and view.sample.process is not None:  # a process that ended runs no longer
         yield view.sample.unix_seconds - view.started_unix_seconds, {}
 
 

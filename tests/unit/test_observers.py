@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import pytest
+
 from amm_exporter.export.observers import MAX_SETTINGS, OBSERVERS
 from amm_exporter.model import Tier
 from amm_exporter.policy import load_policy
@@ -38,6 +40,12 @@ def test_actions_are_counted_from_zero_when_the_first_one_may_come() -> None:
     assert actions_shown({}, none_yet) == []
     assert actions_shown({(Tier.NORMAL, Tier.MODERATE): 1}, none_yet) == [0, 0, 0]
     assert actions_shown({}, {("trim", "freed"): 1}) == [1, 0]
+
+
+@pytest.mark.parametrize(("process", "shown"), [(object(), [(5.0, {})]), (None, [])])
+def test_a_process_that_ended_is_not_shown_running(process: object, shown: list[object]) -> None:
+    view = SimpleNamespace(sample=SimpleNamespace(unix_seconds=15.0, process=process), started_unix_seconds=10.0)
+    assert list(OBSERVERS["process.uptime"](view)) == shown  # type: ignore[arg-type] # no more is read
 
 
 def test_a_cache_without_a_bound_shows_none() -> None:
