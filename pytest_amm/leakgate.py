@@ -191,9 +191,9 @@ class LeakGate:
             pyfuncitem.stash[DECISION] = self._check(call, rule, pyfuncitem, marked=marked)
         return True
 
-    def _check(self, fn: Callable[[], object], rule: LeakRule, item: pytest.Item, *, marked: bool) -> str:
+    def _check(self, fn: Callable[[], object], rule: LeakRule, item: pytest.Function, *, marked: bool) -> str:
         try:
-            verdict = check(fn, rule, what=item.nodeid, headroom_bytes=self._headroom())
+            verdict = check(fn, rule, what=item.nodeid + _filled(item), headroom_bytes=self._headroom())
         except OverBudget:
             item.stash[DECISION] = "leak"
             raise
@@ -216,6 +216,13 @@ def _repeatable(item: pytest.Item) -> bool:
 def _but(item: pytest.Item) -> str:
     used = sorted(_OF_ONE_CALL & set(getattr(item, "fixturenames", ())))
     return f" that do not use the fixture {used[0]!r}" if used else ""
+
+
+def _filled(item: pytest.Function) -> str:
+    """What a call puts into a fixture stays while the body is called again, and is no leak if the fixture drops it."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    names = [name for name in item._fixtureinfo.argnames if name not in given]
+    return f", with all it puts into its fixtures: {', '.join(names)}" if names else ""
 
 
 def runs_later(fn: object) -> bool:

@@ -50,9 +50,13 @@ def test_the_marker_finds_the_leak_and_names_its_line(pytester: pytest.Pytester)
 def test_a_whole_suite_is_checked_and_what_cannot_repeat_is_left_alone(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_it="""
-        import unittest
+        import pytest, unittest
         kept, seen = [], []
+        @pytest.fixture
+        def shop(): return []
         def test_leaky(): kept.append(bytearray(9000))
+        @pytest.mark.parametrize("size", [9000])
+        def test_fills(shop, size): shop.append(bytearray(size))
         def test_clean(): pass
         def test_only_once():
             assert not seen
@@ -62,8 +66,13 @@ def test_a_whole_suite_is_checked_and_what_cannot_repeat_is_left_alone(pytester:
         """
     )
     result = pytester.runpytest_subprocess("--amm-leaks")
-    assert result.parseoutcomes() == {"failed": 1, "passed": 3}
-    result.stdout.fnmatch_lines(["leak gate: 1 leak, 1 clean, 1 not repeatable", "  not repeatable: *test_only_once"])
+    assert result.parseoutcomes() == {"failed": 2, "passed": 3}
+    result.stdout.fnmatch_lines(["leak gate: 2 leak, 1 clean, 1 not repeatable", "  not repeatable: *test_only_once"])
+    told = [line for line in result.outlines if line.startswith("  what ")]
+    assert told == [
+        "  what     test_it.py::test_leaky",
+        "  what     test_it.py::test_fills[9000], with all it puts into its fixtures: shop",
+    ]
 
 
 @pytest.mark.parametrize("capture", ["fd", "sys"])
