@@ -64,13 +64,14 @@ class Source:
     def after_fork_in_child(self) -> None:
         """A lock and a start time of the child's own: the parent's lock may have been held at the fork."""
         self.lock = threading.RLock()
+        self._drain_lock = threading.RLock()  # its own: a view waits for whatever tells a cache's statistics
         self._view: View | None = None
         self._view_at = float("-inf")
         self._shown_to: set[object] = set()
         self._started = self.governor.sampler.start_unix_seconds()
 
     def drain(self) -> None:
-        with self.lock:
+        with self._drain_lock:
             if self.governor.gc is not None:
                 for pause in self.governor.gc.drain():
                     self._record(pause)

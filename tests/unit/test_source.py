@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +43,34 @@ def test_a_scrape_just_after_another_shows_what_has_happened_between(reader: AMM
             assert misses(reader.families()) == count
     finally:
         unwatch("double")
+
+
+class Waiting:
+    """As a cache on another machine does, which does not answer."""
+
+    def __init__(self) -> None:
+        self.asked, self.answered = threading.Event(), threading.Event()
+
+    def stats(self) -> dict[str, int]:
+        self.asked.set()
+        self.answered.wait(20)
+        return {"hits": 1}
+
+
+def test_the_governor_does_not_wait_for_a_cache_that_does_not_answer(reader: AMMMetricReader) -> None:
+    """Its thread records the pauses of the collector between two looks at memory."""
+    source: Source = reader.source  # type: ignore[attr-defined]
+    watch("waiting", waiting := Waiting())
+    viewer, drainer = threading.Thread(target=source.view, args=("one",)), threading.Thread(target=source.drain)
+    viewer.start()
+    assert waiting.asked.wait(10)
+    drainer.start()
+    drainer.join(5)
+    went_on = not drainer.is_alive()
+    waiting.answered.set()
+    viewer.join()
+    unwatch("waiting")
+    assert went_on
 
 
 def misses(families: list[Family]) -> float:
