@@ -148,6 +148,27 @@ def asked(
     return found
 
 
+def check_variables(environ: Mapping[str, str] = os.environ) -> None:
+    """A misspelt variable would hold nothing, and nobody would know. One that is near to none of ours is of others.
+
+    Raises pytest.UsageError.
+    """
+    ours = {option.variable for option in OPTIONS}
+    unknown = [name for name in environ if name.startswith("AMM_") and name not in ours]
+    if not unknown:
+        return
+    import difflib
+
+    from amm_exporter.policy.keys import KEYS, environment_variable
+
+    for name in set(unknown).difference(map(environment_variable, KEYS)):
+        near = difflib.get_close_matches(
+            name.removeprefix("AMM_"), [each.removeprefix("AMM_") for each in ours], 1, 0.8
+        )
+        if near:
+            raise pytest.UsageError(f"{name}: unknown variable; did you mean 'AMM_{near[0]}'?")
+
+
 def _ini(config: pytest.Config, option: Option) -> object:
     try:
         return config.getini(option.name)

@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for text in MARKERS.values():
         config.addinivalue_line("markers", text)
     config.stash[PARTS] = None
+    options.check_variables()
     asked = options.asked(config)
     if asked:
         from pytest_amm.settings import read

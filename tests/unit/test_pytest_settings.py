@@ -12,7 +12,7 @@ from amm_exporter.export.test_results import DESTINATIONS
 from amm_exporter.policy.keys import KEYS, environment_variable
 from amm_exporter.policy.load import PYTEST_VARIABLES
 from pytest_amm.budget import DirectoryBudget
-from pytest_amm.options import OPTIONS, _ini
+from pytest_amm.options import OPTIONS, _ini, check_variables
 from pytest_amm.parsers import EXPORT_FORMS
 from pytest_amm.settings import Settings, read
 
@@ -181,3 +181,17 @@ def test_an_ini_value_of_another_type_is_one_line() -> None:
     assert str(caught.value) == (
         f"{name} (pytest.toml): '{name}' expects a string, got int: 512; write it as a string in quotes"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("AMM_BUGET", "AMM_BUDGET"), ("AMM_TESTBUDGET", "AMM_TEST_BUDGET"), ("AMM_LEAK", "AMM_LEAKS")],
+)
+def test_a_misspelt_variable_is_refused(name: str, meant: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"{name}: unknown variable; did you mean '{meant}'"):
+        check_variables({name: "1GB"})
+
+
+def test_variables_of_the_policy_and_of_others_are_left_alone() -> None:
+    check_variables({"AMM_LIMIT": "1GB", "AMM_TIERS_HIGH": "80%", "AMM_WEB_CONFIG": "x", "AMM_HOME": "x"})
+    check_variables(dict.fromkeys((option.variable for option in OPTIONS), "x"))
