@@ -10,12 +10,14 @@ import os
 import re
 import socket
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from amm_exporter.control.private_directory import make_private, private_bases
 from amm_exporter.errors import AMMError
+from amm_exporter.probes.procfs import PROC
 
 LOCK_SECONDS = 1.0
 LOCK_RETRY_SECONDS = 0.002
@@ -29,12 +31,16 @@ class FamilyError(AMMError):
     """The family's directory cannot be used; the process shows only itself."""
 
 
-def family_directory(host: str, port: int, environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory for an address, inside one that only this user can enter. Raises FamilyError where none is safe."""
+def family_directory(host: str, port: int, environ: Mapping[str, str] = os.environ, *, proc: Path = PROC) -> Path:
+    """The directory for an address, inside one that only this user can enter. Raises FamilyError where none is safe.
+
+    Containers may share the directory for temporary files: what has other pids or other ports is no sibling.
+    """
     name = "".join(char if char.isalnum() else "_" for char in host) or "any"
+    address = f"{name}-{port}{_namespaces(proc)}"
     problems = []
     for base in private_bases(environ):
-        path = base / f"{name}-{port}"
+        path = base / address
         if len(os.fsencode(path)) + len("/4194304-01234567.sock") > MAX_SOCKET_PATH_BYTES:
             problems.append(f"{base} is too long a path")
             continue
@@ -46,6 +52,15 @@ def family_directory(host: str, port: int, environ: Mapping[str, str] = os.envir
         else:
             return path
     raise FamilyError("processes that share a port cannot find each other: " + "; ".join(problems))
+
+
+def _namespaces(proc: Path) -> str:
+    """A number for the namespaces of pids and of the network, together (namespaces(7)); short, as paths must be."""
+    try:
+        inodes = [(proc / "self" / "ns" / kind).stat().st_ino for kind in ("pid", "net")]
+    except OSError:  # no /proc here
+        return ""
+    return f"-{zlib.crc32(repr(inodes).encode()) % 100_000}"
 
 
 @contextmanager

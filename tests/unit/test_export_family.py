@@ -342,9 +342,28 @@ def test_a_lock_that_is_never_released_is_an_error_and_no_hang(directory):
 
 
 def test_the_directory_is_private_and_named_by_the_address(tmp_path):
-    path = family_directory("::1", 9464, {"XDG_RUNTIME_DIR": str(tmp_path)})
+    path = family_directory("::1", 9464, {"XDG_RUNTIME_DIR": str(tmp_path)}, proc=tmp_path)
     assert path == tmp_path / "amm-exporter" / "__1-9464"
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("other", ["pid", "net"])
+def test_containers_that_share_a_directory_but_not_their_pids_or_ports_are_no_family(tmp_path, other):
+    folder = tmp_path / "self" / "ns"
+    folder.mkdir(parents=True)
+    for kind in ("pid", "net", "of another container"):
+        (folder / kind).touch()
+
+    def found():
+        return family_directory("localhost", 9464, proc=tmp_path)
+
+    first = found()
+    assert found() == first
+    (folder / "of another container").replace(folder / other)
+    second = found()
+    assert second != first
+    first.rmdir()
+    second.rmdir()
 
 
 def test_a_directory_that_others_can_enter_is_not_used(tmp_path):
