@@ -116,7 +116,7 @@ def _workers(document: dict[str, Any]) -> str:
             size(worker["rss_bytes"]),
             bar((worker["rss_bytes"] or 0) / largest),
             size(worker["peak_bytes"]),
-            "yes" if worker["leaking"] else "no",
+            escape(", ".join(worker["leaking_series"])) or "no",
             duration(worker["age_seconds"]),
         ]
         for worker in document["workers"]

@@ -218,13 +218,15 @@ def _self(facts: Facts) -> dict[str, Any]:
 
 
 def _worker(facts: Facts, pid: str) -> dict[str, Any]:
-    tier = facts.one("amm.memory.tier")
+    tier, rss, peak = (facts.one(name) for name in ("amm.memory.tier", "process.memory.usage", "amm.memory.peak"))
+    leaking = [series for series, leaks in facts.by("amm.memory.leak.detected", "series").items() if leaks]
     return {
         "pid": int(pid),
-        "rss_bytes": facts.one("process.memory.usage"),
-        "peak_bytes": facts.one("amm.memory.peak"),
+        "rss_bytes": rss,
+        "peak_bytes": None if peak is None else max(peak, rss or 0),  # of its snapshot, which is older
         "tier": None if tier is None else Tier(int(tier)).label,
-        "leaking": any(facts.by("amm.memory.leak.detected", "series").values()),
+        "leaking": bool(leaking),
+        "leaking_series": leaking,  # `tree` alone: not this process, but its children
         "age_seconds": facts.one("amm.group.snapshot.age"),
     }
 

@@ -234,6 +234,18 @@ def test_a_family_of_processes_is_a_table_of_them():
     assert said["rss_bytes"] == 100
 
 
+def test_a_parent_whose_children_leak_is_not_told_to_leak_itself_nor_is_a_peak_below_what_is_resident():
+    detected = family("amm.memory.leak.detected", *[
+        ({"series": series, "process_pid": pid}, leaks)
+        for pid, series, leaks in (("7", "rss", 0), ("7", "tree", 1), ("8", "rss", 1), ("9", "rss", 0))
+    ])  # fmt: skip
+    resident, peaks = of_each("process.memory.usage", 100, 220, 50), of_each("amm.memory.peak", 100, 200, 80)
+    said = document([resident, peaks, detected, ages(7, 8, 9)])
+    seen = [(worker["leaking"], worker["leaking_series"], worker["peak_bytes"]) for worker in said["workers"]]
+    assert seen == [(True, ["tree"], 100), (True, ["rss"], 220), (False, [], 80)]
+    assert re.search(r"7 .* tree .* 8 .* rss .* 9 .* no ", text_of(numbers(said)).partition("Processes")[2])
+
+
 def test_caches_pools_and_pauses_are_of_all_processes():
     """The one that has the port may be gunicorn's master, in which there are none."""
     said = document(
