@@ -113,3 +113,8 @@ def stop_notes(stop: Stop, *, at_line: bool = False) -> list[str]:
     if stop.rungs & RUNG_SIGNAL and not stop.rungs & RUNG_LIMIT:
         notes.append("it was interrupted at the line above" if at_line else "it was interrupted")
     return notes
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong in a hook of somebody else, for a line of the terminal."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

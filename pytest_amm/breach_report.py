@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_amm import failure
-from pytest_amm.breach import Breach, stop_notes
+from pytest_amm.breach import Breach, one_line, stop_notes
 from pytest_amm.evidence import Evidence, sites
 from pytest_amm.giveback import give_back
 
@@ -40,7 +40,7 @@ def tell(
     """
     breach = measure.breach
     if breach is not None and breach.phase == report.when:
-        item.config.hook.pytest_amm_breach(item=item, breach=breach)
+        _tell_others(report, item, breach)
         at_line = _points_at_project(error, item)
         found = _found(evidence)
         text = _explain(breach, measure, nodeid=item.nodeid, exact=exact, at_line=at_line, evidence=found)
@@ -63,6 +63,13 @@ def _found(evidence: Callable[[], list[Evidence]]) -> list[Evidence]:
         return [*evidence(), *sites()]
     except Exception:  # noqa: BLE001 - what was seen is left out, the breach is told
         return []
+
+
+def _tell_others(report: pytest.TestReport, item: pytest.Item, breach: Breach) -> None:
+    try:
+        item.config.hook.pytest_amm_breach(item=item, breach=breach)
+    except Exception as error:  # noqa: BLE001 - others' hooks do not end the run
+        report.sections.append(("amm", f"pytest_amm_breach: {one_line(error)}"))
 
 
 def _explain(

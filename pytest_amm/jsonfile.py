@@ -40,7 +40,7 @@ class JsonReport:
         document = {"schema": SCHEMA, "complete": True, **document}
         fresh = f"{self.path}.{os.getpid()}.tmp"
         with open(fresh, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
+            json.dump(document, file, indent=1, allow_nan=False)  # others add to it; NaN is no JSON
             file.write("\n")
         os.replace(fresh, self.path)
         self.close()

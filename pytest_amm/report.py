@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from amm_exporter import __version__
 from amm_exporter.units import format_size
 from pytest_amm import terminal
 from pytest_amm.board import Board
+from pytest_amm.breach import one_line
 from pytest_amm.measure import packed_record_of
 from pytest_amm.records import RERUN, Record, of_outcome, to_data, to_tell, unpack
 from pytest_amm.settings import Settings
@@ -54,6 +55,7 @@ class Reporter:
         self._changes: list[Change] | None = None
         self._caveats: tuple[str, ...] = ()
         self._regressed: list[Change] = []
+        self._hook_error = ""
         self._outside_bytes = 0
         self._starts: Starts | None = None
 
@@ -112,32 +114,39 @@ class Reporter:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not (settings.json_path or settings.html_path or settings.export or settings.compare_paths):
             return
-        from pytest_amm.jsonfile import summary
-
-        tests = [self._data(index) for index in range(len(self._packed))]
-        figures = summary(tests, settings.budget_bytes)
-        figures |= self._tree_peak()
-        document: dict[str, Any] = {"session": self._session, "summary": figures, "tests": tests}
-        document["timeline"] = self._points()
-        session.config.hook.pytest_amm_report(document=document)
-        if self._json and settings.json_path:
-            self._json.complete(document)
-        if settings.html_path:
-            from pytest_amm.page import page
-
-            text = page(document, document["timeline"])
-            Path(settings.html_path).write_bytes(
-                text.encode(errors="backslashreplace")
-            )  # ids and messages are any text
+        document = self._document()
+        try:
+            session.config.hook.pytest_amm_report(document=document)
+            self._write(document)
+        except Exception as error:  # noqa: BLE001 - others' hooks, and what they put into it, cost nobody the reports
+            self._hook_error = f"pytest_amm_report: {one_line(error)}"
+            self._write(self._document())
         if self._bases:
             from pytest_amm.compare import caveats, compare, regressions
 
-            self._changes = compare(self._bases, tests)
+            document = self._document()  # as measured, whatever hooks have made of the other
+            self._changes = compare(self._bases, document["tests"])
             self._caveats = tuple(caveats(self._bases[-1], document))
             ratio = settings.fail_growth_ratio
             self._regressed = regressions(self._changes, ratio) if ratio is not None else []
             if self._regressed and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _document(self) -> dict[str, Any]:
+        from pytest_amm.jsonfile import summary
+
+        tests = [self._data(index) for index in range(len(self._packed))]
+        figures = summary(tests, self._settings.budget_bytes) | self._tree_peak()
+        return {"session": {**self._session}, "summary": figures, "tests": tests, "timeline": self._points()}
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        if self._json and self._settings.json_path:
+            self._json.complete(document)
+        if self._settings.html_path:
+            from pytest_amm.page import page
+
+            text = page(document, document["timeline"])  # ids and messages may be what is no text in UTF-8
+            Path(self._settings.html_path).write_bytes(text.encode(errors="backslashreplace"))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         quiet = terminalreporter.verbosity < 0
@@ -168,6 +177,8 @@ class Reporter:
                 f"over budget outside of any test (collection, imports): the process tree reached "
                 f"{format_size(self._outside_bytes)}, the budget is {format_size(settings.budget_bytes or 0)}"
             )
+        if self._hook_error:
+            terminalreporter.write_line(f"warning: {self._hook_error}; the reports are without it", yellow=True)
         if self._changes is not None:
             from pytest_amm.compare import lines
 

@@ -103,6 +103,25 @@ def test_the_example_of_each_hook_runs(pytester: pytest.Pytester, monkeypatch: p
     assert json.loads((pytester.path / "r.json").read_text())["session"]["commit"] == "abc"
 
 
+@pytest.mark.parametrize(
+    "body", ["raise ValueError('its own')", "document['mine'] = {1}", "document['mine'] = float('nan')",
+        "document['tests'] = None", "document['tests'][0].clear()"],
+)  # fmt: skip
+def test_a_broken_hook_costs_nobody_the_reports(pytester: pytest.Pytester, body: str) -> None:
+    pytester.makeconftest(
+        f"def pytest_amm_report(document): {body}\ndef pytest_amm_breach(item, breach): raise KeyError('of mine')\n"
+    )
+    pytester.makepyfile("def test_it(): bytearray(40 << 20)\ndef test_after(): pass")
+    options = ("--amm-test-budget=16MB", "--amm-on-breach=fail", "--amm-json=r.json", "--amm-html=r.html")
+    result = pytester.runpytest_inprocess(*options)
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["pytest_amm_breach: KeyError: 'of mine'", "warning: pytest_amm_report: *Error: *"])
+    report = json.loads((pytester.path / "r.json").read_text())
+    assert report["complete"]
+    assert [len(test["phases"]) for test in report["tests"]] == [3, 3]
+    assert "test_after" in (pytester.path / "r.html").read_text()
+
+
 def test_junit_properties_comparison_page_and_annotations(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
