@@ -33,11 +33,12 @@ def _growing(evidence: dict[str, Any]) -> str:
 
 def _parts(evidence: dict[str, Any]) -> str:
     growth = evidence["growth"] or {"types": [], "sites": []}
+    most = [_cells(row, count(row["count"])) for row in evidence["types"]]
     grown = ("grows by at least", "gained")
     parts = [
         _part("Types that grow", grown, [_grown(row) for row in growth["types"]]),
         _part("Lines that grow", grown, [_grown(row) for row in growth["sites"]]),
-        _part("Most common types", ("objects", "bytes"), [_cells(row, count(row["count"])) for row in evidence["types"]]),
+        _part("Most common types", ("objects", "bytes"), most),
         _part("Lines traced", ("bytes",), [_cells(row) for row in evidence["sites"]]),
         _part("Mappings", ("resident",), [_cells(row) for row in evidence["mappings"]]),
         _part("Allocators", ("held", "free"), [_allocator(row) for row in evidence["allocators"]]),
