@@ -88,7 +88,6 @@ class CacheRegistry:
         if cache_counting.is_cachetools(obj):
             cache_counting.install(obj)
         if watched is None:
-            self._forget(name)
             own_names = sum(not watched.crowded for watched in list(self._watched.values()))
             self._watched[name] = _Watched(reference, crowded=own_names >= self._max_names)
         self._follow_forks()
@@ -114,7 +113,7 @@ class CacheRegistry:
         if watched is None:
             raise AMMError(f"nothing is watched under the name {name!r}; {did_you_mean(name, self._watched)}")
         obj = watched.reference()
-        self._forget(name)
+        self._forget(name, watched)
         elsewhere = any(other.reference() is obj for other in list(self._watched.values()))
         if not elsewhere and cache_counting.is_cachetools(obj):
             cache_counting.remove(obj)
@@ -126,9 +125,15 @@ class CacheRegistry:
         self._gone.clear()
 
     def objects(self) -> dict[str, Any]:
-        """The live objects by name, for actions on them."""
-        live = ((name, watched.reference()) for name, watched in list(self._watched.items()))
-        return {name: obj for name, obj in live if obj is not None}
+        """The live objects by name, for actions on them. What is gone is forgotten, whether anybody reads or not."""
+        live: dict[str, Any] = {}
+        for name, watched in list(self._watched.items()):
+            obj = watched.reference()
+            if obj is None:
+                self._forget(name, watched)
+            else:
+                live[name] = obj
+        return live
 
     @property
     def failed(self) -> frozenset[str]:
@@ -141,16 +146,18 @@ class CacheRegistry:
         for name, watched in list(self._watched.items()):
             obj = watched.reference()
             if obj is None:
-                self._forget(name)
+                self._forget(name, watched)
                 continue
             stats = self._read_one(name, watched, obj)
             if stats:
                 found[name] = watched.latest = rising(stats, watched)
         return self._bounded(found)
 
-    def _forget(self, name: str) -> None:
-        watched = self._watched.pop(name, None)
-        if watched is not None and watched.crowded and watched.latest is not None:
+    def _forget(self, name: str, watched: _Watched) -> None:
+        if self._watched.get(name) is not watched:
+            return  # another thread was quicker, or another object has the name by now
+        self._watched.pop(name, None)
+        if watched.crowded and watched.latest is not None:
             kind = type(watched.latest)
             self._gone[kind] = added(self._gone.get(kind, kind()), kind(**counters(watched.latest)))
 

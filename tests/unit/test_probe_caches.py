@@ -507,6 +507,14 @@ def test_an_object_that_is_gone_disappears(registry: CacheRegistry) -> None:
     assert registry.objects() == {}
 
 
+def test_what_is_gone_is_forgotten_where_nobody_reads(registry: CacheRegistry) -> None:
+    """A program may watch a cache for each request, and no exporter run."""
+    for number in range(20):
+        registry.watch(str(number), cachetools.LRUCache(4))
+        gc.collect()
+    assert len(registry._watched) <= 2
+
+
 class WithStats:
     """Of any shape."""
 
