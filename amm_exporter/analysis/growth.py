@@ -105,14 +105,17 @@ def _growth(name: str, sums: _Sums, confidence: float) -> Growth:
     return Growth(name=name, slope=slope, lower=slope - reach, upper=slope + reach, gained=sums.last - sums.first)
 
 
-def origin(resident: Growth, python: Growth | None, native: Growth | None, free: Growth | None = None) -> str:
+def origin(resident: Growth, python: Growth | None, native: Growth | None, free: Growth | None = None) -> str | None:
     """Whose growth it is: PYTHON (objects), NATIVE (malloc), FRAGMENTATION (held by an allocator, but in nobody's use),
     or OUTSIDE the allocators: mappings, thread stacks, memory of libraries that map it themselves.
 
     That is: of resident memory, of bytes in use by pymalloc and by malloc, and of their free bytes; None where it could
-    not be measured.
+    not be measured. None is returned where one of them seems to grow fast enough and is too unsteady to be certain of.
     """
     enough = SHARE * max(resident.slope, 0.0)
     parts = ((PYTHON, python), (NATIVE, native), (FRAGMENTATION, free))
-    growing = [(part.slope, name) for name, part in parts if part and part.lower > 0.0 and part.slope >= enough]
-    return max(growing)[1] if growing else OUTSIDE
+    growing = [(part, name) for name, part in parts if part and part.slope >= enough]
+    certain = [(part.slope, name) for part, name in growing if part.lower > 0.0]
+    if certain:
+        return max(certain)[1]
+    return None if growing else OUTSIDE

@@ -29,7 +29,7 @@ class LeakStory:
         self._trace = SiteTrace()
         self._next: Callable[[float, int], None] | None = self._wait
         self._growth: GrowthWatch | None = None
-        self._known_seconds = self._traced_until = 0.0
+        self._known_seconds = self._traced_until = self._slope = 0.0
         self._rows: list[tuple[str, str]] = []
 
     def look(self, elapsed_seconds: float) -> None:
@@ -57,12 +57,16 @@ class LeakStory:
         for series, verdict in self._leaking()[:1]:
             self._known_seconds = elapsed_seconds
             self._say(f"      ! {series} leaks: {verdict.reasons[0]}")
-            self._growth = GrowthWatch(verdict.slope, shortest_seconds=SPACING_SECONDS)
+            self._slope = verdict.slope
+            self._growth = GrowthWatch(self._slope, shortest_seconds=SPACING_SECONDS)
             self._next = self._read
 
     def _read(self, elapsed_seconds: float, resident_bytes: int) -> None:
         found = self._growth.look(elapsed_seconds, resident_bytes) if self._growth else None
         if found is None:
+            return
+        if found["origin"] is None:  # on a busy machine six readings may be too unsteady: six more
+            self._growth = GrowthWatch(self._slope, shortest_seconds=SPACING_SECONDS)
             return
         self._tell("grows", ORIGIN_WORDS.get(found["origin"], "unknown"))
         for row in found["types"][:1]:

@@ -184,3 +184,10 @@ def test_growth_is_told_apart_by_who_holds_it(python: float, native: float, free
 
 def test_what_could_not_be_measured_explains_nothing() -> None:
     assert origin(Growth(name="", slope=5.0, lower=4.0, upper=6.0, gained=50.0), None, None) == OUTSIDE
+
+
+def test_what_seems_to_grow_and_is_too_unsteady_to_be_certain_of_leaves_the_origin_open() -> None:
+    resident = Growth(name="", slope=10.0, lower=9.0, upper=11.0, gained=50.0)
+    unsteady = Growth(name="", slope=9.0, lower=-1.0, upper=19.0, gained=45.0)
+    assert origin(resident, unsteady, None) is None
+    assert origin(resident, unsteady, resident) == NATIVE
