@@ -65,6 +65,7 @@ class Watch:
         self._generation = generation = generation + (generation & 1)
         self._test_number += 1
         self._say_owner(self._pid, generation, base_bytes, limit_bytes, self._test_number)
+        self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024  # isolated tests are no children of this one
         self._board.write_name(self._slot, item.nodeid)
 
     def arm(self) -> None:

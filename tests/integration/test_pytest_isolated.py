@@ -180,3 +180,17 @@ def test_warnings_stand_in_the_summary_as_without_a_child(pytester: pytest.Pytes
     result.stdout.fnmatch_lines(["*test_it.py:8: DeprecationWarning: an old name", "*test_it.py:9: Own: 1 and 2"])
     result.stdout.fnmatch_lines(["*test_it.py:10: UserWarning: Local: of a local class"])
     result.stdout.no_fnmatch_line("*caught by the test*")
+
+
+def test_what_an_isolated_test_kept_is_not_charged_to_the_next_one(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+        kept = []
+        @pytest.mark.amm_isolate
+        def test_keeps(): kept.append(b"1" * (100 << 20))
+        @pytest.mark.amm_budget("20MB")
+        def test_light(): pass
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)
