@@ -112,7 +112,7 @@ class AMMMetricReader(MetricReader):
                 web_config=web_config_from(environ, web_config),
             )
             node.start()
-        except AMMError as error:
+        except (AMMError, OSError) as error:  # OSError: no descriptor is left, or no directory for temporary files
             log.error("metrics are not served: %s", error)
             return
         self._node = node

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -428,6 +430,31 @@ def test_a_stranger_on_the_port_is_told_apart_from_a_sibling(caplog):
         reader = AMMMetricReader("127.0.0.1", stranger.getsockname()[1])
         assert reader.address is None
     assert "in use by another program" in caplog.text
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource
+from amm_exporter.export.reader import AMMMetricReader
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(6):
+    reader = AMMMetricReader("127.0.0.1", 0)
+    reader.shutdown()
+    os.close(held.pop())
+print("started")
+"""
+
+
+def test_a_program_starts_however_few_descriptors_are_left():
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True)
+    assert found.stdout == "started\n"
+    assert "metrics are not served" in found.stderr
+    assert "Traceback" not in found.stderr
 
 
 def test_a_second_reader_on_the_address_is_a_sibling(caplog):
