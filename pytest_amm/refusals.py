@@ -8,6 +8,7 @@ benchmarks/pytest_refusals.py shows what that costs.
 from __future__ import annotations
 
 import dis
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -16,14 +17,24 @@ from typing import Any
 
 _RAISE_STATEMENT = dis.opmap["RAISE_VARARGS"]
 _TOOL_IDS = (4, 3, 5)  # the others have a name: debugger, coverage, profiler, optimizer
+_IN_OTHER_WORDS = re.compile(
+    r"malloc fail|(out of|insufficient|not enough) memory|(can ?not|can't|unable to|failed to|could not) allocate", re.I
+)
+"""As C libraries say it: OpenSSL "malloc failure", zlib "insufficient memory", Linux "Cannot allocate memory"."""
 
 
 def refused(error: BaseException | None) -> bool:
     """Whether the error is of an allocation that failed, and none that the code raised by itself."""
-    traceback = error.__traceback__ if isinstance(error, MemoryError) else None
+    traceback = error.__traceback__ if error is not None and _tells_of_memory(error) else None
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return traceback is not None and not _raises(traceback.tb_frame.f_code, traceback.tb_lasti)
+
+
+def _tells_of_memory(error: BaseException) -> bool:
+    """By its arguments: how a test's own error turns into text is not to be run here."""
+    said = [part for part in error.args if isinstance(part, str)] if isinstance(error, Exception) else []
+    return isinstance(error, MemoryError) or any(_IN_OTHER_WORDS.search(part) for part in said)
 
 
 def _raises(code: CodeType, offset: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import mmap
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_amm.refusals import Refusals
+from pytest_amm.refusals import refused as is_refused
 
 HUGE = 1 << 62
 
@@ -99,3 +102,34 @@ def test_where_another_traces_it_stands_back() -> None:
     assert sys.gettrace() is tracer
     refusals.close()
     assert sys.gettrace() is tracer
+
+
+def in_the_words_of_linux() -> None:
+    mmap.mmap(-1, HUGE)
+
+
+def raised_in_these_words() -> None:
+    raise OSError("Cannot allocate memory")
+
+
+def of_another_limit() -> None:
+    hashlib.scrypt(b"", salt=b"", n=1 << 20, r=8, p=1)  # "memory limit exceeded": OpenSSL's own
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (refused, True),
+        (in_the_words_of_linux, True),
+        (raised_by_itself, False),
+        (raised_in_these_words, False),
+        (of_another_limit, False),
+        (other_error, False),
+    ],
+)
+def test_a_failed_allocation_is_known_by_any_error_that_c_code_makes_of_it(
+    fn: Callable[[], None], expected: bool
+) -> None:
+    with pytest.raises((MemoryError, OSError, ValueError)) as caught:
+        fn()
+    assert is_refused(caught.value) is expected
