@@ -187,11 +187,16 @@ def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key)[:LONGEST_TEXT]: _plain(part) for key, part in value.items()}
+        return {_text(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int)):
         return value
-    return str(value)[:LONGEST_TEXT]
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    """As UTF-8 can write it: the name of a file may hold bytes that are none."""
+    return str(value)[:LONGEST_TEXT].encode(errors="backslashreplace").decode()

@@ -493,6 +493,13 @@ def test_what_could_not_be_written_leaves_nothing_behind(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
 
 
+def test_names_are_such_that_a_page_can_show_them() -> None:
+    recorder = EvidenceRecorder(caches=lambda: {os.fsdecode(b"/a\x80"): {"file": os.fsdecode(b"/b\x80")}})
+    evidence = recorder.capture({})
+    assert evidence is not None
+    assert evidence["caches"] == {"/a\\udc80": {"file": "/b\\udc80"}}
+
+
 def test_a_busy_program_is_given_more_time_for_its_types() -> None:
     recorder = EvidenceRecorder()
     recorder._objects = ObjectProbe(clock=itertools.count(0.0, 0.2).__next__)  # always 0.2 s until the next look
