@@ -13,8 +13,8 @@ from amm_exporter import __version__
 from amm_exporter.errors import AMMError, did_you_mean
 
 COMMANDS = {
-    "demo": "a real workload under a small limit; --leak: a leak that is found",
-    "run": "start a program with AMM in it, or beside it if it is not Python",
+    "demo": "a real workload under a small limit; --leak: with a leak",
+    "run": "start a program with AMM in it; beside it, if not Python",
     "serve": "export processes that already run, from outside",
     "evidence": "ask a running process what fills its memory",
     "analyze": "read what was recorded, in words",

@@ -1,7 +1,8 @@
 """Suggest memory budgets for tests from reports of earlier runs.
 
     pytest --amm-peaks --amm-json=memory.json
-    amm budget suggest memory.json...        (--help after it: what else it takes)
+    amm budget suggest memory.json
+    amm budget suggest --help           what else it takes
 
 The work is the pytest plugin's: this runs it as `python -m pytest_amm` would, since the two packages do not import each
 other.

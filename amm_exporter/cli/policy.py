@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import textwrap
 from collections.abc import Mapping
 
@@ -56,8 +57,9 @@ def _paragraph(name: str, policy: Policy) -> str:
 
 
 def _filled(text: str, subsequent_indent: str = "") -> str:
-    """In lines of 100 characters. No flag is torn at a hyphen."""
-    return textwrap.fill(text, 100, subsequent_indent=subsequent_indent, break_on_hyphens=False)
+    """In lines of 100 characters, or of the terminal beside the indent. No flag is torn at a hyphen."""
+    width = min(100, shutil.get_terminal_size((104, 24)).columns - 4)
+    return textwrap.fill(text, max(20, width), subsequent_indent=subsequent_indent, break_on_hyphens=False)
 
 
 def _yaml(value: object) -> str:

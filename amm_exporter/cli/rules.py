@@ -2,7 +2,7 @@
 
     amm rules > rules/amm.yml
     amm rules --kubernetes | kubectl apply -f -
-    amm rules --alertmanager            an Alertmanager example in which CRITICAL inhibits the rest
+    amm rules --alertmanager > alertmanager.yml    CRITICAL inhibits the rest in it
 
 The thresholds in the rules are read from what each process exports.
 """
