@@ -2,7 +2,7 @@
 
     amm rules > rules/amm.yml
     amm rules --kubernetes | kubectl apply -f -
-    amm rules --alertmanager > alertmanager.yml    CRITICAL inhibits the rest in it
+    amm rules --alertmanager > alertmanager.yml   (CRITICAL inhibits the rest)
 
 The thresholds in the rules are read from what each process exports.
 """
