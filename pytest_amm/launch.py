@@ -12,6 +12,7 @@ import pytest
 
 from pytest_amm.board import SIGNAL, Board
 from pytest_amm.mark import mark
+from pytest_amm.plugin import FOREIGN
 from pytest_amm.remains import VARIABLE
 from pytest_amm.settings import Settings
 
@@ -34,7 +35,7 @@ def launch(config: pytest.Config, settings: Settings, aftermath: dict[str, Any] 
     """A board, and the watchdog that looks at it. The watchdog ends when the board says so, or this process ends."""
     run_id = mark(config)
     board = Board.create(run_id)
-    told = {**watchdog_settings(settings, aftermath), "run_id": run_id}
+    told = {**watchdog_settings(settings, aftermath), "run_id": run_id, "foreign": config.stash.get(FOREIGN, [])}
     arguments = [str(board.fd), str(os.getpid()), json.dumps(told)]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     subprocess.run(  # returns at once: the watchdog forks away from its parent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_amm.toolkit import Toolkit
 
 PARTS: pytest.StashKey[Parts | None] = pytest.StashKey()
+FOREIGN: pytest.StashKey[list[int]] = pytest.StashKey()
+"""The processes that whoever called pytest.main() had started before: they are not the run's to stop."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +32,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Before conftest files can start anything."""
+    early_config.stash[FOREIGN] = _children()
     if options.asked(early_config, flags=early_config.known_args_namespace):
         from pytest_amm.launch import supported
 
@@ -77,3 +82,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         parts = config.stash[PARTS] = start(config, read(options.asked(config)))
     if parts is not None:
         parts.collected(items, used)
+
+
+def _children() -> list[int]:
+    """Of this process, by all its threads; none where the system does not tell."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    return found

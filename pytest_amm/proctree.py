@@ -23,6 +23,7 @@ class Member:
         "_stack",
         "_statm",
         "_status",
+        "foreign",
         "inherited_bytes",
         "mark_bytes",
         "parent",
@@ -32,9 +33,11 @@ class Member:
         "start",
     )
 
-    def __init__(self, pid: int, parent: Member | None) -> None:
+    def __init__(self, pid: int, parent: Member | None, *, foreign: bool = False) -> None:
+        """`foreign`: it was started before the run, by whoever called pytest.main(), and so is all below it."""
         self.pid = pid
         self.parent = parent
+        self.foreign: bool = foreign or (parent is not None and parent.foreign)
         self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._status = -1
         fields = stat_fields(pid)
@@ -112,7 +115,8 @@ class Member:
 class Tree:
     """The root and its descendants. `refresh` costs a few microseconds while no process comes or goes."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, foreign: frozenset[int] = frozenset()) -> None:
+        self._foreign = foreign
         self.members: dict[int, Member] = {root: Member(root, None)}
         self._root = root
         self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
@@ -161,7 +165,7 @@ class Tree:
                 seen.add(child)
                 if child not in self.members:
                     try:
-                        member = Member(child, parent)
+                        member = Member(child, parent, foreign=child in self._foreign)
                     except (OSError, IndexError):
                         continue
                     if not member.read():

@@ -57,13 +57,14 @@ class Slot:
         return self._look_at_children(board, member, children_bytes) if self.children else 0
 
     def grown_child(self) -> Member | None:
-        """The child that grew most, when the children grew more than the process itself."""
+        """The child that grew most, when the children grew more than the process itself, and the run started it."""
         if not self.children or self._process is None:
             return None
         grown = {child.pid: child.counted_bytes() - self._baselines.get(child.pid, 0) for child in self.children}
         if sum(grown.values()) <= self._process.rss_bytes - self.owner.base_bytes:
             return None
-        return max(self.children, key=lambda child: grown[child.pid])
+        most = max(self.children, key=lambda child: grown[child.pid])
+        return None if most.foreign else most
 
     def _begin(self, owner: Owner, member: Member) -> None:
         """A new phase: what is reserved and not touched so far will stay so."""

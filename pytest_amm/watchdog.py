@@ -35,7 +35,7 @@ class Watchdog:
     def __init__(self, board: Board, root: int, settings: dict[str, Any]) -> None:
         self._board = board
         self._root = root
-        self._tree = Tree(root)
+        self._tree = Tree(root, frozenset(settings["foreign"]))
         self._slots: dict[int, Slot] = {}
         self._budget_bytes: int | None = settings["budget_bytes"]
         self._least_limit_bytes: int | None = settings["least_limit_bytes"]
@@ -65,8 +65,8 @@ class Watchdog:
             time.sleep(self._pause(time.thread_time() - spent))
 
     def seen(self) -> list[tuple[int, int]]:
-        """Pids and start times of the tree as it was seen last, the process of the run itself first."""
-        return [(member.pid, int(member.start)) for member in self._tree.members.values()]
+        """Pids and start times of what the run started and was seen last, its own process first."""
+        return [(each.pid, int(each.start)) for each in self._tree.members.values() if not each.foreign]
 
     def began(self) -> dict[int, float]:
         return {number: slot.began for number, slot in self._slots.items()}

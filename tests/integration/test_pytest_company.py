@@ -6,8 +6,10 @@ unittest, doctest, xdist and pytester are in test_pytest_toolkit, pytest-forked 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,48 @@ def test_a_run_gives_back_descriptors_handlers_and_limits(tmp_path: Path) -> Non
     (tmp_path / "inner.py").write_text("def test_inner(): pass")
     result = subprocess.run([sys.executable, "-c", STATE], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_what_the_caller_of_pytest_had_started_is_never_ended(tmp_path: Path) -> None:
+    """Not when it grows most, nor when the run is killed; what conftest.py starts is."""
+    (tmp_path / "conftest.py").write_text(
+        "import subprocess\n"
+        "ours = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\n"
+        "print('ours', ours.pid, flush=True)\n"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import os, time\n"
+        "def test_fill(): open('fill', 'w').close(); time.sleep(20)\n"
+        "def test_dies(): os.kill(os.getpid(), 9)\n"
+    )
+    server = (
+        "import os, time\nwhile not os.path.exists('fill'): time.sleep(0.01)\nx = b'1' * (150 << 20)\ntime.sleep(60)"
+    )
+    caller = (
+        "import pytest, subprocess, sys\n"
+        f"theirs = subprocess.Popen([sys.executable, '-c', {server!r}], stdout=subprocess.DEVNULL)\n"
+        "print('theirs', theirs.pid, flush=True)\n"
+        "quiet = ['--amm-emergency=off', '--amm-emergency-stall=off', '-p', 'no:cacheprovider']\n"
+        "pytest.main(['-s', '-v', '--amm-test-budget=100MB', *quiet])\n"
+    )
+    with (tmp_path / "errors").open("w") as errors:
+        command = [sys.executable, "-c", caller]
+        told = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors, text=True).stdout
+    pids = dict(line.split() for line in told.splitlines() if line.startswith(("ours ", "theirs ")))
+    try:
+        assert "test_fill FAILED" in told
+        assert "test_dies" in told
+        deadline = time.monotonic() + 20
+        while runs(pids["ours"]):
+            assert time.monotonic() < deadline, (tmp_path / "errors").read_text()
+            time.sleep(0.02)
+        assert runs(pids["theirs"])
+    finally:
+        os.kill(int(pids["theirs"]), 9)
+
+
+def runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

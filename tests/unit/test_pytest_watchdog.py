@@ -12,7 +12,15 @@ import pytest
 from pytest_amm.board import Board
 from pytest_amm.watchdog import Watchdog
 
-SETTINGS = {"budget_bytes": 1 << 20, "least_limit_bytes": None, "stop_ratio": 1.45, "stops": True, "signal": 41}
+SETTINGS = {
+    "budget_bytes": 1 << 20,
+    "least_limit_bytes": None,
+    "stop_ratio": 1.45,
+    "stops": True,
+    "signal": 41,
+    "run_cgroup": None,
+    "foreign": [],
+}
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the watchdog reads /proc")
@@ -21,7 +29,7 @@ def test_only_the_process_that_grew_most_is_worth_a_kill() -> None:
     board = Board.create()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        watchdog = Watchdog(board, os.getpid(), {**SETTINGS, "run_cgroup": None})
+        watchdog = Watchdog(board, os.getpid(), SETTINGS)
         board.write_owner(1, (child.pid, 1, 0, 1, 1))
         board.write_owner(2, (os.getpid(), 1, 0, 1, 1))
         watchdog._look(time.monotonic())
