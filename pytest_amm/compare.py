@@ -24,7 +24,7 @@ _SHRINK_QUANTILE = 0.98
 _SHRINK_FACTOR = 2
 """Noise goes up as often and as far as down: every second run has a test that rose by more than any fell. How often
 twice that is passed, and what the order of tests explains: benchmarks/pytest_compare.py."""
-_LEAST_NOISE_BYTES = 256 * 1024  # the kernel counts resident pages in batches of this size on a small machine
+LEAST_NOISE_BYTES = 256 * 1024  # the kernel counts resident pages in batches of this size on a small machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +98,13 @@ def noise(differences: Iterator[int] | Sequence[int]) -> int:
     """What a difference between two runs means nothing below."""
     values = sorted(differences)
     if not values:
-        return _LEAST_NOISE_BYTES
+        return LEAST_NOISE_BYTES
     middle = statistics.median_low(values)  # of few tests: not half way to the one that changed
     sigma = _MAD_TO_SIGMA * statistics.median_low(abs(value - middle) for value in values)
     shrunk = sorted(-value for value in values if value < 0)
     # of one or two tests that shrank the largest may be a real improvement: it takes a crowd to be noise
     shrink = shrunk[min(len(shrunk) - 1, int(_SHRINK_QUANTILE * len(shrunk)))] if len(shrunk) >= 5 else 0
-    return max(_LEAST_NOISE_BYTES, round(_SIGMAS * sigma), _SHRINK_FACTOR * shrink)
+    return max(LEAST_NOISE_BYTES, round(_SIGMAS * sigma), _SHRINK_FACTOR * shrink)
 
 
 def regressions(changes: Sequence[Change], fail_ratio: float) -> list[Change]:

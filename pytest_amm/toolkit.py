@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amm_exporter.errors import UnitError
 from pytest_amm import leakgate
+from pytest_amm.compare import LEAST_NOISE_BYTES
 from pytest_amm.giveback import trim
 from pytest_amm.meter import Meter, Span
 
@@ -110,7 +111,7 @@ class Toolkit:
         return leakgate.check(fn, parsed, what=name, headroom_bytes=self._headroom(), allows=_ALLOWS)
 
     def before_after(self, fn: Callable[[], object], strategy: Callable[[], object], *, rounds: int = 5) -> Effect:
-        """How much of what `fn` leaves resident `strategy` gives back, once malloc is asked to return what is free.
+        """How much of what `fn` leaves in use `strategy` gives back, once malloc is asked to return what is free.
 
         `fn` builds the memory and must leave it reachable by what `strategy` works on.
         """
@@ -120,6 +121,7 @@ class Toolkit:
             trim()  # else `fn` may live in heap that is free but resident, and seem to grow nothing
             start_bytes = self._meter.rss_bytes()
             fn()
+            trim()  # what `fn` has freed itself is none of the strategy's doing
             full_bytes = self._meter.rss_bytes()
             idle.append(abs(self._meter.rss_bytes() - full_bytes))
             strategy()
@@ -132,7 +134,7 @@ class Toolkit:
             grown_bytes=grown_bytes,
             freed_bytes=round(statistics.median(freed)),
             score_ratio=statistics.median(freed) / grown_bytes,
-            noise_ratio=3 * spread_bytes / grown_bytes,
+            noise_ratio=max(3 * spread_bytes, LEAST_NOISE_BYTES) / grown_bytes,
         )
 
     def stress(self, fn: Callable[[], object], *, cycles: int = 30) -> Stability:

@@ -38,8 +38,7 @@ AT_LIMIT, NEAR_RATIO = "at limit", 0.01
 """What is known to lie so close to what is allowed, and neither above nor below, is told as that: more calls would only
 let noise decide."""
 
-FEWEST_CALLS, FEWEST_ACCUSED = 12, 100
-"""Before the second nothing is accused: a cache that fills looks just like a leak for so long."""
+FEWEST_CALLS = 12
 RESIDENT = "resident"
 TOGETHER = "python and native"
 """What the allocators have in use, summed: a call that leaves 700 bytes in each of two leaves 1,400."""
@@ -79,10 +78,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerCallRules:
-    """`max_per_call_bytes` is what a call may leave behind."""
+    """`max_per_call_bytes` is what a call may leave behind. Fewer calls than `fewest_accused` accuse nothing."""
 
     max_per_call_bytes: float = 1024.0
     confidence: float = 0.99
+    fewest_accused: int = FEWEST_CALLS
 
 
 def next_batch(calls: int) -> int:
@@ -115,7 +115,7 @@ def decide(
         rate for rate in found if rate.lower > rules.max_per_call_bytes and not rate.fading and _real(rate, batches)
     ]
     outlasted = _outlasted(total, spent_ratio, spent_ratio if passed_ratio is None else passed_ratio)
-    if leaks and outlasted and total >= FEWEST_ACCUSED:
+    if leaks and outlasted and total >= rules.fewest_accused:
         return "leak", max(leaks, key=_telling)
     most = 2 * sum(batch.calls for batch in batches[-JUDGED:]) >= total  # not so where batches had to get smaller
     if most and all(_clean(rate, rules, batches, spent_ratio) for rate in found):

@@ -7,17 +7,30 @@ Measures between batches of calls what is in use by Python's objects and by mall
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from amm_exporter.analysis.per_call import AT_LIMIT, RESIDENT, Batch, PerCallRules, Rate, decide, next_batch
+from amm_exporter.analysis.per_call import (
+    AT_LIMIT,
+    FEWEST_CALLS,
+    RESIDENT,
+    Batch,
+    PerCallRules,
+    Rate,
+    decide,
+    next_batch,
+)
 from amm_exporter.probes.allocations import InUse, SiteTrace, collected_types
 from amm_exporter.probes.waiting import UnhinderedClock
 from amm_exporter.units import MIB, format_size
 
 WARMUP_CALLS = 20
 FIRST_BATCH = 8
+FEWEST_OF_SLOW = 100
+"""Calls of a body that is slow before it is accused: a cache that fills looks just like a leak for so long."""
+
 STILL_RATIO = 0.1
 """Growth by no more than this share of what is allowed is not looked at closer: to collect walks all that lives, which
 took two thirds of the time for an empty test among 45,000 objects."""
@@ -110,6 +123,7 @@ class _Gate:
         self._clock = clock or self._own_clock
         self._wall = clock or time.monotonic
         self._in_use = InUse()
+        self._room_calls = sys.maxsize
         self.collect = collect
         self.calls = 0
         self.batches: list[Batch] = []
@@ -119,19 +133,24 @@ class _Gate:
     ) -> tuple[str, Rate | None]:
         """Until decided or out of time. At least one call is made in any case."""
         started, began = self._clock(), self._wall()
+        before = self._in_use.read()
         self._warm_up(warmup, started + limit_seconds / 10)
-        size, decision, rate = FIRST_BATCH if self.calls >= warmup else 1, "undecided", None  # 1: a slow body
+        slow = self.calls < warmup
+        size, decision, rate = 1 if slow else FIRST_BATCH, "undecided", None
         first = held = self._read()
+        self._note(before, held, self.calls, most_gained_bytes)
         while decision == "undecided" and self._clock() - started < limit_seconds:
             half = started + limit_seconds / 2
             made = self._batch(size, half if self._clock() < half else started + limit_seconds)
             now = self._read(held, STILL_RATIO * rules.max_per_call_bytes * made)
             self.batches.append(Batch(calls=made, gained={name: now[name] - held[name] for name in now}))
+            self._note(held, now, made, most_gained_bytes)
             enough = any(now[name] - first[name] > most_gained_bytes for name in now)
             held, size = now, max(1, made // 2) if enough else next_batch(made)
             spent_ratio = 1.0 if enough else (self._clock() - started) / limit_seconds
             passed_ratio = (self._wall() - began) / limit_seconds
-            decision, rate = decide(self.batches, rules, spent_ratio, passed_ratio)
+            fewest = FEWEST_OF_SLOW if slow and not enough else FEWEST_CALLS
+            decision, rate = decide(self.batches, replace(rules, fewest_accused=fewest), spent_ratio, passed_ratio)
         return decision, rate
 
     def explained(self) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
@@ -143,7 +162,7 @@ class _Gate:
             self._call(1)
             self._collect()
             sites, until = trace.sites(), self._clock() + TRACED_SECONDS
-            while made < MOST_TRACED_CALLS and self._clock() < until:
+            while made < min(MOST_TRACED_CALLS, self._room_calls // 4) and self._clock() < until:
                 self._call(1)
                 made += 1
             self._collect()
@@ -167,15 +186,22 @@ class _Gate:
             self._call(1)
 
     def _batch(self, size: int, until: float) -> int:
-        """`size` calls, more if they take no time, fewer if they take all that is left."""
+        """`size` calls, more if they take no time, fewer if they take all that is left, of time or of memory."""
         started, made = self._clock(), 0
-        while made < size or self._clock() - started < SHORTEST_BATCH_SECONDS:
+        most = max(1, self._room_calls // 2)  # five batches at least decide
+        size = min(size, most)
+        while made < size or (made < most and self._clock() - started < SHORTEST_BATCH_SECONDS):
             step = max(1, size // 8)
             self._call(step)
             made += step
             if self._clock() >= until:
                 break
         return made
+
+    def _note(self, before: Mapping[str, int], after: Mapping[str, int], calls: int, most_gained_bytes: int) -> None:
+        """How many calls may be made before growth at this rate is too much: 2 ms of them can fill a budget."""
+        gained = max(after[name] - before[name] for name in after)
+        self._room_calls = max(1, most_gained_bytes * calls // gained) if gained > 0 else sys.maxsize
 
     def _call(self, times: int) -> None:
         fn = self._fn

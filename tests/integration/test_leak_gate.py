@@ -217,3 +217,12 @@ def test_a_large_leak_is_told_before_it_fills_the_machine() -> None:
     verdict = leak_per_call(lambda: kept.append(bytearray(1 << 20)), explain=False)
     assert verdict.decision == "leak"
     assert verdict.calls < 800
+
+
+def test_a_quick_leak_is_told_within_the_room_it_has() -> None:
+    """Batches of two milliseconds, and the calls that are traced, would take ten times as much."""
+    room_bytes = 8 << 20
+    verdict = leak_per_call(lambda: kept.append(bytearray(100 << 10)), most_gained_bytes=room_bytes)
+    assert verdict.decision == "leak"
+    assert verdict.sites
+    assert verdict.calls * (100 << 10) < 3.5 * room_bytes

@@ -56,6 +56,17 @@ def test_too_few_rounds_for_an_effect_are_refused(amm: Toolkit, rounds: int) -> 
         amm.before_after(int, int, rounds=rounds)
 
 
+def test_what_fn_frees_itself_is_no_effect_of_a_strategy(amm: Toolkit) -> None:
+    """A cache that is filled anew with the same keys frees as much as it takes."""
+    cache: dict[int, bytes] = {}
+
+    def fill() -> None:
+        cache.update({key: bytes(bytearray(10_000)) for key in range(1000)})
+
+    assert not amm.before_after(fill, lambda: None).effective
+    assert amm.before_after(fill, cache.clear).score_ratio > 0.9
+
+
 async def later() -> None: ...
 
 
