@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
 from amm_exporter.errors import AMMError, ProbeError
 from amm_exporter.export.reader import AMMMetricReader, address_from, page_handlers, web_config_from
@@ -33,15 +34,26 @@ def open_server(
     return server, f"{scheme}://{served_host}:{served_port}/metrics"
 
 
+def resource_of(program: str | None) -> Resource:
+    """Who is watched: as the environment names it, else after its program, as a SDK inside it would."""
+    ours = Resource.create()
+    if program is None or not str(ours.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        return ours
+    return ours.merge(Resource({SERVICE_NAME: f"unknown_service:{program}"}))
+
+
 class Watch:
     """An open address first (`AMMError` if it cannot be had), then a governor over a process, until `stop`."""
 
-    def __init__(self, *, host: str | None, port: int | None, web_config: str | None = None) -> None:
+    def __init__(
+        self, *, host: str | None, port: int | None, web_config: str | None = None, program: str | None = None
+    ) -> None:
+        """`program` is the name of the one that will be watched; None for this one."""
         reader = AMMMetricReader(host, port, serve=False)
         self._server, self.url = open_server(
             reader.render, host=host, port=port, web_config=web_config, routes=page_handlers(reader.families)
         )
-        self._provider = MeterProvider([reader], shutdown_on_exit=False)
+        self._provider = MeterProvider([reader], resource=resource_of(program), shutdown_on_exit=False)
         self._session: Session | None = None
         self._probe: ProcessProbe | None = None
 

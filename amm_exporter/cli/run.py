@@ -24,6 +24,7 @@ from pathlib import Path
 from amm_exporter.cli import options
 from amm_exporter.cli.child import run_child
 from amm_exporter.cli.outside import Watch
+from amm_exporter.control.fleet import program_name
 from amm_exporter.errors import AMMError
 from amm_exporter.export.autostart import DIRECTORY, MARKER_VARIABLE
 from amm_exporter.export.instrumentor import METRICS_EXPORTER_VARIABLE
@@ -63,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     if interpreter is not None and has_amm(interpreter):
         _check_address(arguments)
         become(executable, command, environment(arguments))
-    watch = partial(Watch, host=arguments.listen, port=arguments.port, web_config=arguments.web_config)
+    program = program_name(command[0])
+    watch = partial(Watch, host=arguments.listen, port=arguments.port, web_config=arguments.web_config, program=program)
     return run_child(executable, command, policy, watch)
 
 

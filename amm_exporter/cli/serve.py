@@ -17,7 +17,7 @@ import time
 
 from amm_exporter.cli import options
 from amm_exporter.cli.outside import Watch, open_server
-from amm_exporter.control.fleet import Fleet
+from amm_exporter.control.fleet import Fleet, program_of
 from amm_exporter.export.fleet import render_fleet
 from amm_exporter.export.fleet_page import fleet_routes
 from amm_exporter.policy import Policy
@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _serve_one(arguments: argparse.Namespace, policy: Policy) -> int:
-    watch = Watch(host=arguments.listen, port=arguments.port, web_config=arguments.web_config)
+    program = program_of(arguments.pid)
+    watch = Watch(host=arguments.listen, port=arguments.port, web_config=arguments.web_config, program=program)
     try:
         watch.attach(policy, arguments.pid)
         _tell(f"watching process {arguments.pid}: {watch.url}")

@@ -25,6 +25,7 @@ from amm_exporter.probes.host import HostProbe
 from amm_exporter.probes.limit import LimitProbe
 from amm_exporter.probes.peak import HighWaterMark
 from amm_exporter.probes.process import ProcessProbe
+from amm_exporter.probes.procfs import PROC
 
 LIMIT_EVERY_SECONDS = 15.0
 """All limits and the cgroup of a process take 65 us to read, as much as twenty readings of its memory. Each process has
@@ -159,7 +160,7 @@ class Fleet:
         policy: Policy,
         pattern: re.Pattern[str],
         *,
-        proc: Path = Path("/proc"),
+        proc: Path = PROC,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
@@ -255,14 +256,25 @@ class Fleet:
 
     def _match(self, pid: int) -> str | None:
         """The process's name where its command line matches."""
-        try:
-            words = (self._proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-        except OSError:
-            return None
+        words = _command_line(pid, self._proc)
         found = self._pattern.search(" ".join(words)) if words[0] else None
         if found is None:
             return None
         return (found.groupdict().get("name") or program_name(words[0]))[:NAME_LENGTH]
+
+
+def program_of(pid: int, proc: Path = PROC) -> str | None:
+    """The short name of a process's program; None where it cannot be read."""
+    command = _command_line(pid, proc)[0]
+    return program_name(command) if command else None
+
+
+def _command_line(pid: int, proc: Path) -> list[str]:
+    """Its words, of which there is one at least; an empty one for a kernel thread, and for what is gone."""
+    try:
+        return (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return [""]
 
 
 def program_name(command: str) -> str:

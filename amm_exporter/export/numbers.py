@@ -246,8 +246,8 @@ def _events(document: dict[str, Any]) -> str:
 
 
 def _own_cost(document: dict[str, Any]) -> str:
-    own, uptime = document["self"], document["uptime_seconds"]
-    share = own["cpu_seconds"] / uptime if own["cpu_seconds"] is not None and uptime else None
+    own, watched_seconds = document["self"], sum(document["tier_seconds"].values())
+    share = own["cpu_seconds"] / watched_seconds if own["cpu_seconds"] is not None and watched_seconds else None
     rows = [
         ["CPU of the sampler", duration(own["cpu_seconds"])],
         ["share of one core since start", NOTHING if share is None else f"{share * 100:.3f}%"],

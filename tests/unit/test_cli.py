@@ -12,6 +12,7 @@ import yaml
 
 from amm_exporter import __version__
 from amm_exporter.cli import COMMANDS, main
+from amm_exporter.cli.outside import resource_of
 from amm_exporter.cli.run import has_amm, python_of
 from amm_exporter.policy import KEYS, load_policy
 
@@ -202,3 +203,10 @@ def test_a_program_that_may_be_executed_but_not_read_is_no_script(here: Path) ->
 def test_whether_amm_can_be_loaded_there(here: Path) -> None:
     assert has_amm(sys.executable)
     assert not has_amm(script(here / "python3", b"#!/bin/sh\nexit 1\n"))
+
+
+def test_what_is_watched_from_outside_is_named_after_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    assert resource_of("server").attributes["service.name"] == "unknown_service:server"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    assert resource_of("server").attributes["service.name"] == "shop"

@@ -32,7 +32,8 @@ def family(name: str, *series: tuple[dict[str, str], object]) -> Family:
 FAMILIES = [
     Family("target", "info", series={(("service_name", "shop"),): 1}),
     family("process.memory.usage", ({}, 300 * 1024**2)),
-    family("process.uptime", ({}, 90.0)),
+    family("process.uptime", ({}, 86_400.0)),
+    family("amm.memory.tier.time", ({"tier": "normal"}, 60.0), ({"tier": "high"}, 30.0)),
     family("amm.memory.tier", ({}, 2)),
     family("amm.memory.usage_ratio", ({"scope": "process"}, 0.75), ({"scope": "host"}, 0.1)),
     family("amm.memory.usage", ({"scope": "process"}, 300 * 1024**2)),
@@ -381,3 +382,8 @@ def test_the_process_named_is_the_one_that_is_watched():
     history.add(sample(1.0), Tier.NORMAL)
     look = page_routes(lambda: FAMILIES, lambda: history)["/api/v1/status.json"]
     assert json.loads(look(Request(method="GET", path="/", headers={}, keep_alive=False)).body)["pid"] == 1
+
+
+def test_the_share_of_a_core_is_of_the_time_that_was_watched() -> None:
+    """Not of the process's life: a program of a day that is watched for a minute and a half."""
+    assert "<td>share of one core since start</td><td>0.100%</td>" in numbers(document())
