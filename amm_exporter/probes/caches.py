@@ -227,7 +227,7 @@ def check_watchable(name: str, obj: Any) -> None:
         raise AMMError(
             f"cannot watch {name!r}: got a {type(obj).__name__}, which has no statistics; expected a "
             f"functools.lru_cache function, a cachetools cache, an amm_exporter.kit object, or one with a method "
-            f"{' or '.join(f'{method}()' for method in METHODS)}{COUNTED_HINT if is_gettable(obj) else ''}"
+            f"{' or '.join(f'{method}()' for method in METHODS)}{hint(obj)}"
         )
 
 
@@ -236,9 +236,11 @@ def can_be_written(name: str) -> bool:
     return name.isascii() or name == name.encode(errors="replace").decode()
 
 
-def is_gettable(obj: Any) -> bool:
-    """As the caches of Django, Flask-Caching and cachelib are."""
-    return all(callable(getattr(obj, method, None)) for method in ("get", "set"))
+def hint(obj: Any) -> str:
+    """What to watch instead, where that is known."""
+    if cache_counting.is_cachetools(getattr(obj, "cache", None)):  # decorated by cachetools
+        return "; watch its attribute `cache`"
+    return COUNTED_HINT if all(callable(getattr(obj, method, None)) for method in ("get", "set")) else ""
 
 
 def read_stats(obj: Any) -> Stats | None:

@@ -631,6 +631,12 @@ def test_an_object_without_statistics_is_refused(registry: CacheRegistry) -> Non
     )
 
 
+def test_of_a_function_decorated_by_cachetools_the_cache_is_named(registry: CacheRegistry) -> None:
+    function = cachetools.cached(cachetools.LRUCache(3), lock=threading.Lock())(lambda number: number)
+    with pytest.raises(AMMError, match=r"watch its attribute `cache`$"):
+        registry.watch("f", function)
+
+
 def test_an_object_that_cannot_be_held_weakly_is_refused(registry: CacheRegistry) -> None:
     class Slotted:
         __slots__ = ()
