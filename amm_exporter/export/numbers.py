@@ -26,6 +26,9 @@ from amm_exporter.export.names import PAUSE_BUCKETS_SECONDS
 from amm_exporter.model import RAISED_TIERS
 from amm_exporter.units import format_duration, format_ratio
 
+MOST_WORKERS = 50
+"""Rows of 300 bytes: the page is to stay below 100 kB. All are in status.json and in the metrics."""
+
 
 def summary(document: dict[str, Any]) -> str:
     """The header with the tier, the most important numbers, and use against the tier lines."""
@@ -119,9 +122,22 @@ def _workers(document: dict[str, Any]) -> str:
             escape(", ".join(worker["leaking_series"])) or "no",
             duration(worker["age_seconds"]),
         ]
-        for worker in document["workers"]
+        for worker in _worst(document["workers"])
     ]
-    return section("Processes", ("pid", "tier", "resident", "", "peak", "leak", "age of its numbers"), rows, wide=True)
+    heads = ("pid", "tier", "resident", "", "peak", "leak", "age of its numbers")
+    return section(_processes(len(document["workers"])), heads, rows, wide=True)
+
+
+def _processes(count: int) -> str:
+    shown = f": {MOST_WORKERS} of {count:,}, those that leak or use most"
+    return "Processes" + (shown if count > MOST_WORKERS else "")
+
+
+def _worst(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many as the page has room for, in their order."""
+    worst = sorted(workers, key=lambda worker: (worker["leaking"], worker["rss_bytes"] or 0), reverse=True)
+    kept = {worker["pid"] for worker in worst[:MOST_WORKERS]}
+    return [worker for worker in workers if worker["pid"] in kept]
 
 
 def _growth(document: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from amm_exporter.export.exposition import Buckets, Family
 from amm_exporter.export.history import CAPACITY, History
 from amm_exporter.export.http import Request
 from amm_exporter.export.names import METRICS
-from amm_exporter.export.numbers import numbers
+from amm_exporter.export.numbers import MOST_WORKERS, numbers
 from amm_exporter.export.page import page, page_routes
 from amm_exporter.export.reader import PAGE_PATHS
 from amm_exporter.export.status import status
@@ -267,6 +267,17 @@ def test_caches_pools_and_pauses_are_of_all_processes():
     assert [(row["name"], row["idle"]) for row in said["pools"]] == [("rows", 2)]
     assert [(row["count"], row["longest_seconds"]) for row in said["gc"]] == [(9, 0.3)]
     assert "Caches of all processes" in text_of(numbers(said))
+
+
+@pytest.mark.parametrize("many", [MOST_WORKERS, 1000])
+def test_of_a_large_family_those_are_shown_that_leak_or_use_most(many):
+    pids, sizes = range(7, 7 + many), [2**20 * (1 + number) for number in range(many)]
+    leaks = family("amm.memory.leak.detected", ({"series": "rss", "process_pid": "7"}, 1))
+    said = document([*FAMILIES, of_each("process.memory.usage", *sizes), leaks, ages(*pids)], evidence=EVIDENCE)
+    assert len(said["workers"]) == many
+    rows = re.findall(r" (\d+) high [\d.]+ [MG]iB ", text_of(numbers(said)))
+    assert rows == ["7", *map(str, pids[1 - MOST_WORKERS :])]
+    assert len(page(said, "n")) <= 100_000
 
 
 def test_a_process_whose_siblings_have_ended_is_still_told_of():
