@@ -226,3 +226,16 @@ def test_a_quick_leak_is_told_within_the_room_it_has() -> None:
     assert verdict.decision == "leak"
     assert verdict.sites
     assert verdict.calls * (100 << 10) < 3.5 * room_bytes
+
+
+@pytest.mark.parametrize(("kept_bytes", "decision"), [(0, "clean"), (50_000, "undecided")])
+def test_a_slow_body_is_cleared_by_few_calls_and_accused_by_many(kept_bytes: int, decision: str) -> None:
+    """Of 0.2 s: 40 calls in all. By so few a cache that fills looks like a leak."""
+    seconds = [0.0]
+
+    def body() -> None:
+        seconds[0] += 0.2
+        kept.append(bytearray(kept_bytes))
+
+    verdict = leak_per_call(body, time_limit_seconds=8.0, clock=lambda: seconds[0])
+    assert verdict.decision == decision
