@@ -139,8 +139,7 @@ class Board:
         """Its name is seen in the memory map of the run's process and of each forked copy."""
         from amm_exporter.probes.procfs import out_of_the_way  # nothing for the watchdog
 
-        fd = out_of_the_way(unnamed_file(f"amm-board-{run_id}"))
-        os.ftruncate(fd, _SIZE)
+        os.ftruncate(fd := out_of_the_way(unnamed_file(f"amm-board-{run_id}")), _SIZE)
         return cls(fd)
 
     @classmethod

@@ -160,8 +160,7 @@ class Watchdog:
         return self._tree_bytes if scope == "session" else self._host.used_bytes
 
     def _pursue(self, slot: Slot, pursuit: Pursuit, now: float) -> None:
-        used_bytes = self._used_bytes(slot, pursuit.scope)
-        grew = pursuit.see(now, used_bytes)
+        grew = pursuit.see(now, used_bytes := self._used_bytes(slot, pursuit.scope))
         self._testify(slot)
         pid = slot.owner.pid
         answered = self._board.answer(slot.number)[0] == pursuit.generation
