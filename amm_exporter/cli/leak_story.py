@@ -6,6 +6,7 @@ The exporter does the same by itself with more time between the readings (`contr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from amm_exporter.analysis.growth import ORIGIN_WORDS
@@ -58,15 +59,19 @@ class LeakStory:
             self._known_seconds = elapsed_seconds
             self._say(f"      ! {series} leaks: {verdict.reasons[0]}")
             self._slope = verdict.slope
-            self._growth = GrowthWatch(self._slope, shortest_seconds=SPACING_SECONDS)
+            self._growth = self._watch()
             self._next = self._read
+
+    def _watch(self) -> GrowthWatch:
+        """Counting by the time of this thread: on a busy machine others leave too little of any other for a census."""
+        return GrowthWatch(self._slope, shortest_seconds=SPACING_SECONDS, clock=time.thread_time)
 
     def _read(self, elapsed_seconds: float, resident_bytes: int) -> None:
         found = self._growth.look(elapsed_seconds, resident_bytes) if self._growth else None
         if found is None:
             return
         if found["origin"] is None:  # on a busy machine six readings may be too unsteady: six more
-            self._growth = GrowthWatch(self._slope, shortest_seconds=SPACING_SECONDS)
+            self._growth = self._watch()
             return
         self._tell("grows", ORIGIN_WORDS.get(found["origin"], "unknown"))
         for row in found["types"][:1]:

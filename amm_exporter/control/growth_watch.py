@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -34,10 +35,12 @@ class GrowthWatch:
         *,
         shortest_seconds: float = SHORTEST_SECONDS,
         allocators: AllocatorProbe | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`clock` bounds each census: the time of the thread alone is for where no other thread waits for it."""
         pace = max(leak_bytes_per_second, 1.0)
         self._spacing_seconds = min(LONGEST_SECONDS, max(shortest_seconds, TELLING_BYTES / pace / (READINGS - 1)))
-        self._objects = ObjectProbe(top=COUNTED_TYPES)
+        self._objects = ObjectProbe(top=COUNTED_TYPES, clock=clock)
         self._allocators = allocators or AllocatorProbe()
         self._types, self._sites, self._holders = GrowthTable(), GrowthTable(), GrowthTable()
         self._times: list[float] = []
