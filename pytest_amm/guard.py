@@ -40,7 +40,7 @@ _USER_CODE = frozenset(
     for function in (
         pytest_fixtures.call_fixture_func,
         getattr(pytest_fixtures, "_teardown_yield_fixture", None),
-        pytest_python.importtestmodule,
+        getattr(pytest_python, "importtestmodule", None) or getattr(pytest_python.Module, "_importtestmodule", None),
     )
     if function is not None
 )
