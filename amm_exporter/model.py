@@ -162,6 +162,12 @@ class Sample:
         """The reading nearest to its limit."""
         return max(self.readings, key=_RATIO, default=None)
 
+    @property
+    def headroom_bytes(self) -> int | None:
+        """What is left before the first limit is reached. Not always that of the worst reading: a large machine at a
+        third has more left than a small budget at a quarter."""
+        return min((reading.headroom_bytes for reading in self.readings), default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierChange:

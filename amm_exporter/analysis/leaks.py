@@ -130,8 +130,8 @@ class LeakDetector:
         """The verdict's first word, at the cost of reading an attribute."""
         return self._leaking
 
-    def verdict(self, limit_bytes: int | None = None) -> Verdict:
-        """What the last look found. `limit_bytes` adds the time until the level reaches it. A few microseconds."""
+    def verdict(self, headroom_bytes: int | None = None) -> Verdict:
+        """What the last look found. `headroom_bytes` adds the time until so much is taken. A few microseconds."""
         count, recent = self._pyramid.count, list(self._pyramid.level(0))
         span = max(0.0, self._last_time - self._first_time) if count else 0.0
         leaking, finding = shown = self._shown
@@ -142,7 +142,7 @@ class LeakDetector:
             if finding is UNSEEN:
                 finding = examine(self._seen, None, self._demands["grown"])
             known = self._known = shown, verdict_of(finding, leaking, recent, self._clock_shift, self.settings)
-        left = exhaustion(known[1].slope, recent, limit_bytes) if leaking else None
+        left = exhaustion(known[1].slope, headroom_bytes) if leaking else None
         return replace(known[1], sample_count=count, span_seconds=span, exhaustion_seconds=left)
 
     def _life(self) -> list[Block]:

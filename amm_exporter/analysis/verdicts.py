@@ -61,7 +61,7 @@ class Verdict:
         onset_seconds: when the growth began, on the series' clock; None when not leaking.
         kind: how a leak grows (steady, stepwise, saw-tooth) or what it is instead (warm-up, step, season, saw-tooth,
             falling, noise, or unknown while there are too few samples).
-        exhaustion_seconds: until the limit is reached at this slope; None when not leaking or without a limit.
+        exhaustion_seconds: until a limit is reached at this slope; None when not leaking or without a limit.
         reasons: sentences for people.
     """
 
@@ -172,13 +172,12 @@ def _falls_faster_than_it_rises(recent: Collection[Block]) -> bool:
     return bool(moves) and -min(moves) > LOPSIDED * max(moves)
 
 
-def exhaustion(slope: float, recent: Collection[Block], limit_bytes: int | None) -> float | None:
-    """Seconds until the level of the last samples reaches the limit at this slope; None when it never does."""
-    if limit_bytes is None or not recent or slope <= 0.0:
+def exhaustion(slope: float, headroom_bytes: int | None) -> float | None:
+    """Seconds until what is left has been taken at this slope; None when it never is."""
+    if headroom_bytes is None or slope <= 0.0:
         return None
-    now = [block[1] for block in recent][-8:]
-    seconds = (limit_bytes - sum(now) / len(now)) / slope
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    seconds = headroom_bytes / slope
+    return seconds if math.isfinite(seconds) else None
 
 
 def _leak_reasons(finding: Finding, reach: float) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class LeakWatch:
         self._last: Mapping[str, int] = {}
         self._glanced: list[tuple[float, Mapping[str, int]]] = []
         self._detectors: dict[str, LeakDetector] = {}
-        self._limit_bytes: int | None = None
+        self._headroom_bytes: int | None = None
         self._leaking: frozenset[str] = frozenset()
 
     @property
@@ -52,8 +52,7 @@ class LeakWatch:
     def add(self, sample: Sample) -> None:
         """Samples come faster when memory is tight; a leak is judged on even steps, with some slack for lateness."""
         self._feed_glanced()
-        worst = sample.worst
-        self._limit_bytes = worst.limit_bytes if worst else None
+        self._headroom_bytes = sample.headroom_bytes
         self._last = series_of(sample)
         if self._is_due(sample.t_seconds):
             for series, value in self._last.items():
@@ -82,8 +81,8 @@ class LeakWatch:
             self._turn(series, detector.verdict())
 
     def verdicts(self) -> Mapping[str, Verdict]:
-        """What is known of each series now; the time to exhaustion is against the limit of the worst reading."""
-        return {series: detector.verdict(self._limit_bytes) for series, detector in tuple(self._detectors.items())}
+        """What is known of each series now; the time to exhaustion is until the limit with the least room is reached."""
+        return {series: detector.verdict(self._headroom_bytes) for series, detector in tuple(self._detectors.items())}
 
     def shown(self) -> Mapping[str, Verdict]:
         """Those that have metrics of their own."""

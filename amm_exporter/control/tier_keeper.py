@@ -23,6 +23,23 @@ from amm_exporter.policy import Policy
 log = logging.getLogger("amm.control")
 
 
+class Filling:
+    """How fast one use goes towards its limit: `rate` by the last steps, `trend` over half a minute."""
+
+    __slots__ = ("_used_bytes", "headroom_bytes", "rate", "trend")
+
+    def __init__(self, reading: Reading) -> None:
+        self._used_bytes = reading.used_bytes
+        self.headroom_bytes = reading.headroom_bytes
+        self.rate = self.trend = 0.0
+
+    def follow(self, reading: Reading, elapsed_seconds: float) -> None:
+        grown, self._used_bytes = reading.used_bytes - self._used_bytes, reading.used_bytes
+        self.headroom_bytes = reading.headroom_bytes
+        self.rate = fill_rate(self.rate, grown, elapsed_seconds)
+        self.trend = smoothed_rate(self.trend, grown, elapsed_seconds)
+
+
 class TierKeeper:
     """Give it every sample, in order. Under a limit that moves, the thresholds move with it."""
 
@@ -32,24 +49,20 @@ class TierKeeper:
         self.worst: Reading | None = None
         self.enter_ratios: tuple[float, ...] = ()
         self._readings: tuple[Reading, ...] = ()
+        self._fillings: dict[str, Filling] = {}
         self._t_seconds = t_seconds
         self._enter_limit = 0
-        self._rate = 0.0
-        self._trend = 0.0
         self._starts_until: float | None = t_seconds + SMOOTHING_SECONDS
         self._complaints: set[str] = set()
 
     def decide(self, sample: Sample) -> TierChange | None:
         """The change that this sample makes, None where the tier stays."""
-        worst, previous = sample.worst, self.worst
+        worst = self.worst = sample.worst
         self._readings = sample.readings
-        elapsed, self._t_seconds = sample.t_seconds - self._t_seconds, sample.t_seconds
-        self.worst = worst
+        self._follow_growth(sample.t_seconds)
         if worst is None:
             self._complain("reading", f"signal {self._policy.signal!r} has no data here; the tier stays as it is")
             return None
-        if previous is not None and previous.scope == worst.scope:
-            self._follow_growth(worst.used_bytes - previous.used_bytes, elapsed)
         self._follow_limit(sample.limit.size_bytes if sample.limit else 0)
         tier = classify(worst.ratio, self.track.tier, self.enter_ratios, self._policy.hysteresis_ratio)
         left = self.track.move(sample.t_seconds, tier)
@@ -62,8 +75,9 @@ class TierKeeper:
     @property
     def pause_seconds(self) -> float:
         """Until the next look, by what is left and how fast it goes."""
-        headroom_bytes = self.worst.headroom_bytes if self.worst else 0
-        return next_pause(headroom_bytes, self._rate, self._policy.interval_seconds)
+        longest = self._policy.interval_seconds
+        pauses = (next_pause(each.headroom_bytes, each.rate, longest) for each in self._fillings.values())
+        return min(pauses, default=longest)
 
     @property
     def slack_bytes(self) -> int:
@@ -73,20 +87,26 @@ class TierKeeper:
 
     @property
     def exhaustion_seconds(self) -> float | None:
-        """Until the worst reading reaches its limit by the growth of the last half minute; None while it rests, and
+        """Until the first reading reaches its limit by the growth of the last half minute; None while all rest, and
         for the first half minute while there is ample room: each program grows as it starts."""
-        starts = self._starts_until is not None and self.track.tier is Tier.NORMAL
-        return self.worst.headroom_bytes / self._trend if self.worst and self._trend > 0 and not starts else None
+        if self._starts_until is not None and self.track.tier is Tier.NORMAL:
+            return None
+        growing = (each for each in self._fillings.values() if each.trend > 0)
+        return min((each.headroom_bytes / each.trend for each in growing), default=None)
 
     def _end_start(self) -> None:
         """What a program at rest took to start says nothing of how it goes on."""
         self._starts_until = None
         if self.track.tier is Tier.NORMAL:
-            self._trend = 0.0
+            for filling in self._fillings.values():
+                filling.trend = 0.0
 
-    def _follow_growth(self, grown_bytes: int, elapsed_seconds: float) -> None:
-        self._rate = fill_rate(self._rate, grown_bytes, elapsed_seconds)
-        self._trend = smoothed_rate(self._trend, grown_bytes, elapsed_seconds)
+    def _follow_growth(self, t_seconds: float) -> None:
+        elapsed, self._t_seconds = t_seconds - self._t_seconds, t_seconds
+        before, self._fillings = self._fillings, {}
+        for reading in self._readings:
+            filling = self._fillings[reading.scope] = before.get(reading.scope) or Filling(reading)
+            filling.follow(reading, elapsed)
 
     def _follow_limit(self, limit_bytes: int) -> None:
         if self.enter_ratios and limit_bytes == self._enter_limit:

@@ -64,8 +64,7 @@ def _limits(view: View) -> Iterator[Observed]:
 
 
 def _headroom(view: View) -> Iterator[Observed]:
-    worst = view.sample.worst
-    return _one(worst.headroom_bytes if worst else None)
+    return _one(view.sample.headroom_bytes)
 
 
 def _tier_active(view: View) -> Iterator[Observed]:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -138,6 +139,22 @@ def test_a_program_that_fills_memory_as_it_starts_is_told_how_long_that_can_go_o
     predictions = [(watched.sample(), watched.exhaustion_seconds)[1] for _ in range(4)]
     assert predictions[:3] == [None, None, None]
     assert predictions[3] is not None
+
+
+def test_time_left_and_headroom_are_those_of_the_limit_reached_first() -> None:
+    class OnALargeMachine(FakeSampler):
+        def take(self) -> Sample:
+            sample = super().take()
+            used_bytes = 9000 * MIB + sample.readings[0].used_bytes
+            host = Reading(scope="host", used_bytes=used_bytes, limit_bytes=24_000 * MIB)
+            return replace(sample, readings=(*sample.readings, host))
+
+    watched = governor(OnALargeMachine(*[100] * 32, *range(100, 300)))
+    for _ in range(132):
+        sample = watched.sample()
+    assert sample.worst is not None
+    assert (sample.worst.scope, sample.headroom_bytes) == ("host", 801 * MIB)
+    assert watched.exhaustion_seconds == pytest.approx(801, rel=0.1)
 
 
 # -- limits that do not fit the policy

@@ -117,9 +117,9 @@ def test_kind_of_what_is_no_leak(name: str, kinds: set[str]) -> None:
 
 def test_exhaustion_is_headroom_over_slope() -> None:
     detector = fed(series(LEAKS["steady"]))
-    verdict = detector.verdict(limit_bytes=BASE + 120 * MIB)
+    verdict = detector.verdict(headroom_bytes=60 * MIB)
     assert verdict.exhaustion_seconds == pytest.approx(6000, rel=0.05)
-    assert detector.verdict(limit_bytes=BASE).exhaustion_seconds == 0.0
+    assert detector.verdict(headroom_bytes=0).exhaustion_seconds == 0.0
     assert detector.verdict().exhaustion_seconds is None
 
 
@@ -273,7 +273,7 @@ def test_another_thread_may_ask_while_samples_come() -> None:
     def ask() -> int:
         asked = 0
         while not over.is_set():
-            detector.verdict(limit_bytes=MIB)
+            detector.verdict(headroom_bytes=MIB)
             asked += 1
         return asked
 
