@@ -81,7 +81,7 @@ class LeakWatch:
             self._turn(series, detector.verdict())
 
     def verdicts(self) -> Mapping[str, Verdict]:
-        """What is known of each series now; the time to exhaustion is until the limit with the least room is reached."""
+        """What is known of each series now; the time to exhaustion is until the first limit is reached."""
         return {series: detector.verdict(self._headroom_bytes) for series, detector in tuple(self._detectors.items())}
 
     def shown(self) -> Mapping[str, Verdict]:
