@@ -166,7 +166,10 @@ class Reporter:
                 terminalreporter.write_line(line, red=terminal.is_bad(line))
             tree_peak_bytes = self.board.header().tree_peak_bytes if self.board else 0
             if self.board and tree_peak_bytes > max(record.peak_bytes for record in records):
-                terminalreporter.write_line(terminal.tree(tree_peak_bytes, self.board.tree_peak_source))
+                seen = terminal.tree(
+                    tree_peak_bytes, self.board.tree_peak_source, budget_bytes=self._settings.budget_bytes
+                )
+                terminalreporter.write_line(seen)
         tight, most_ppm = self.board.tightest() if self.board else (0, 0)
         if tight:
             terminalreporter.write_line(terminal.tight(most_ppm / 1e6, settings.emergency_warn_ratio), yellow=True)

@@ -69,16 +69,19 @@ def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[s
     top = max(records, key=lambda record: record.peak_bytes, default=None)
     if top is None:
         return
-    line = f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}"
-    if budget_bytes:
-        line += f", {format_ratio(top.peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
-    yield line
+    yield f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}{_share(top.peak_bytes, budget_bytes)}"
 
 
-def tree(peak_bytes: int, source: str) -> str:
+def tree(peak_bytes: int, source: str, *, budget_bytes: int | None) -> str:
     """The most that all processes of the run had at one time, and who saw it."""
     who = "the run's own cgroup" if source == "cgroup" else "the watchdog's samples"
-    return f"process tree: at most {format_size(peak_bytes)} at one time, by {who}"
+    return f"process tree: at most {format_size(peak_bytes)} at one time, by {who}{_share(peak_bytes, budget_bytes)}"
+
+
+def _share(peak_bytes: int, budget_bytes: int | None) -> str:
+    if not budget_bytes:
+        return ""
+    return f", {format_ratio(peak_bytes / budget_bytes)} of the budget of {format_size(budget_bytes)}"
 
 
 def tight(used_ratio: float, warn_ratio: float | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_amm.breach import Breach
 from pytest_amm.records import Phase, Record, from_data, packed, to_data, unpack
-from pytest_amm.terminal import bar, is_bad, section, shorten
+from pytest_amm.terminal import bar, is_bad, section, shorten, tree
 
 MB = 1 << 20
 
@@ -18,6 +18,12 @@ def record(name: str, growth: int, breach: Breach | None = None) -> Record:
     peak = (10 + growth) * MB
     call = Phase(name="call", start_bytes=10 * MB, peak_bytes=peak, end_bytes=11 * MB, tree_peak_bytes=peak)
     return Record(nodeid=name, outcome="passed", start_seconds=0.0, seconds=0.1, phases=(setup, call), breach=breach)
+
+
+def test_the_tree_is_held_against_the_budget_too() -> None:
+    said = "process tree: at most 90 MiB at one time, by the watchdog's samples"
+    assert tree(90 * MB, "watchdog", budget_bytes=None) == said
+    assert tree(90 * MB, "watchdog", budget_bytes=100 * MB) == f"{said}, 90% of the budget of 100 MiB"
 
 
 def test_rows_come_by_growth_and_the_footer_holds_the_highest_against_the_budget() -> None:
