@@ -69,7 +69,8 @@ def footer(records: Sequence[Record], *, budget_bytes: int | None) -> Iterator[s
     top = max(records, key=lambda record: record.peak_bytes, default=None)
     if top is None:
         return
-    yield f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}{_share(top.peak_bytes, budget_bytes)}"
+    share = _share(top.peak_bytes, budget_bytes)
+    yield f"highest: {format_size(top.peak_bytes)} in {top.peak_phase} of {top.nodeid}{share}"
 
 
 def tree(peak_bytes: int, source: str, *, budget_bytes: int | None) -> str:
