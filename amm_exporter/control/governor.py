@@ -189,8 +189,8 @@ class Governor:
 
     @property
     def exhaustion_seconds(self) -> float | None:
-        """Time until the first limit is reached: by a leak's slope where one leaks, by the growth of the last
-        half minute where that is nearer. None while memory does not grow, and beyond FARTHEST_SECONDS.
+        """Time until the first limit is reached: by a leak's slope where one leaks, by the growth of the last half
+        minute where that is nearer. None while memory does not grow, and beyond FARTHEST_SECONDS.
         """
         if self._keeper.worst is None:
             return None

@@ -103,10 +103,10 @@ class TierKeeper:
 
     def _follow_growth(self, t_seconds: float) -> None:
         elapsed, self._t_seconds = t_seconds - self._t_seconds, t_seconds
-        before, self._fillings = self._fillings, {}
+        fillings = {reading.scope: self._fillings.get(reading.scope) or Filling(reading) for reading in self._readings}
         for reading in self._readings:
-            filling = self._fillings[reading.scope] = before.get(reading.scope) or Filling(reading)
-            filling.follow(reading, elapsed)
+            fillings[reading.scope].follow(reading, elapsed)
+        self._fillings = fillings  # as a whole: a scrape may be reading the last one
 
     def _follow_limit(self, limit_bytes: int) -> None:
         if self.enter_ratios and limit_bytes == self._enter_limit:
