@@ -52,7 +52,7 @@ class AMMInstrumentor(BaseInstrumentor):  # type: ignore[misc] # the base is unt
         try:
             if provider is None:
                 configure_provider()
-            self._session = start(kwargs.get("policy"), meter_provider=provider)
+            self._session = start(kwargs.get("policy"), meter_provider=provider).give_way()
         except AMMError as error:
             log.error("AMM is off: %s", error)
         except Exception as error:  # what leaves this method takes the program's other instrumentations down with it

@@ -42,6 +42,8 @@ class Instruments:
         self._source: Source | None = None
         self.history = History()
         self._undo: Callable[[], None] | None = None
+        self.give_way: Callable[[], None] | None = None
+        """Ends what is shown, for a program that starts AMM itself: it was started for the program, from outside."""
         for name, observer in OBSERVERS.items():
             _create(meter, METRICS[name], self._callback(observer))
         self._pauses = _pause_histogram(meter)
@@ -59,7 +61,7 @@ class Instruments:
             self._undo()
             self._undo = None
         if governor is None:
-            self._source = None
+            self._source = self.give_way = None
             _forget(self._pauses)
             return
         source = self._source = Source(governor, self_bytes, desk, record=self._record)

@@ -45,10 +45,16 @@ class Session:
         unfollow, self._unfollow = self._unfollow, None
         if unfollow is not None:
             unfollow()
-        self._instruments.show(None)
+        if self._instruments.shown is self.governor:
+            self._instruments.show(None)
         if self._unlisten is not None:
             self._unlisten()
         self.governor.stop()
+
+    def give_way(self) -> Session:
+        """End as soon as the program starts AMM itself."""
+        self._instruments.give_way = self.stop
+        return self
 
     def __enter__(self) -> Session:
         return self
@@ -65,15 +71,18 @@ def start(
 ) -> Session:
     """Watch this process (or `pid`), with metrics on the MeterProvider given or the global one.
 
-    Raises PolicyError for a policy that cannot be used, AMMError where the provider already shows another session.
+    Takes the place of what auto-instrumentation has started. Raises PolicyError for a policy that cannot be used,
+    AMMError where the provider already shows another session.
     """
     loaded = load_policy(policy)
     before = _own_rss()
     provider = meter_provider if meter_provider is not None else get_meter_provider()
     instruments = instruments_of(provider)
-    if instruments.shown is not None:
+    if instruments.shown is not None and instruments.give_way is None:
         raise AMMError("AMM is already started on this MeterProvider; stop() that session before starting another")
     governor = Governor(loaded, pid=pid).start()
+    if instruments.give_way is not None:
+        instruments.give_way()
     _warn(loaded, provider)
     return Session(governor, instruments, max(0, _own_rss() - before))
 

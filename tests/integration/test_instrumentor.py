@@ -14,8 +14,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from programs import clean_environ, eventually, free_port, get, line, page_at_rest, run, running, scrape, value
 
+from amm_exporter.errors import AMMError
 from amm_exporter.export.instrumentor import AMMInstrumentor
 from amm_exporter.export.reader import AMMMetricReader
+from amm_exporter.export.session import start
 
 PYTHON = sys.executable
 INSTRUMENT = str(Path(PYTHON).with_name("opentelemetry-instrument"))
@@ -52,6 +54,22 @@ def test_uninstrument_leaves_nothing_behind(provider: MeterProvider) -> None:
         instrumentor.uninstrument()
         assert instrumentor.session is None
         assert traces() == before
+
+
+def test_a_program_that_starts_amm_itself_takes_its_place() -> None:
+    reader, instrumentor = AMMMetricReader(serve=False), AMMInstrumentor()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    instrumentor.instrument(meter_provider=provider, policy={})
+    threads, files, *rest = traces()
+    with start({"limit": "1GB"}, meter_provider=provider) as session:
+        instrumentor.uninstrument()
+        assert session.governor.running
+        now_threads, now_files, *now_rest = traces()
+        assert (now_threads, len(now_files), now_rest) == (threads, len(files), rest)  # one of each, not two
+        assert b'amm_memory_limit_bytes{source="policy"} 1073741824' in reader.render()[1]
+        with pytest.raises(AMMError, match="already started"):
+            start({}, meter_provider=provider)
+    provider.shutdown()
 
 
 def test_a_wrong_policy_is_one_line_and_no_exception(provider: MeterProvider, caplog: pytest.LogCaptureFixture) -> None:
