@@ -111,7 +111,16 @@ def test_a_broken_hook_costs_nobody_the_reports(pytester: pytest.Pytester, body:
     pytester.makeconftest(
         f"def pytest_amm_report(document): {body}\ndef pytest_amm_breach(item, breach): raise KeyError('of mine')\n"
     )
-    pytester.makepyfile("def test_it(): bytearray(40 << 20)\ndef test_after(): pass")
+    pytester.makepyfile(
+        """
+        import mmap  # not of the heap: this process may have so much free in it that nothing would grow
+        def test_it():
+            held = mmap.mmap(-1, 40 << 20)
+            for at in range(0, len(held), mmap.PAGESIZE):
+                held[at] = 1
+        def test_after(): pass
+        """
+    )
     options = ("--amm-test-budget=16MB", "--amm-on-breach=fail", "--amm-json=r.json", "--amm-html=r.html")
     result = pytester.runpytest_inprocess(*options)
     result.assert_outcomes(failed=1, passed=1)
