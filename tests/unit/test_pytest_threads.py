@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from pytest_amm.threads import TestThreads
 
 
-def test_a_thread_that_runs_code_of_the_test_ends() -> None:
-    threads = TestThreads()
-    threads.begin()
+@contextmanager
+def busy() -> Iterator[threading.Thread]:
+    """A thread that runs code of this file until the block ends."""
     running, ended = threading.Event(), threading.Event()
 
     def runs() -> None:
@@ -21,11 +23,19 @@ def test_a_thread_that_runs_code_of_the_test_ends() -> None:
     thread = threading.Thread(target=runs)
     thread.start()
     running.wait()
-    threads.wait(10.0)
-    alive = thread.is_alive()
-    ended.set()
-    thread.join()
-    assert not alive
+    try:
+        yield thread
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_thread_that_runs_code_of_the_test_ends() -> None:
+    threads = TestThreads()
+    threads.begin()
+    with busy() as thread:
+        threads.wait(10.0)
+        assert not thread.is_alive()
 
 
 def test_a_pool_that_waits_for_work_still_does_it_and_is_not_waited_for() -> None:
@@ -39,20 +49,8 @@ def test_a_pool_that_waits_for_work_still_does_it_and_is_not_waited_for() -> Non
 
 
 def test_threads_that_were_there_before_are_left_alone() -> None:
-    ended, running = threading.Event(), threading.Event()
-
-    def runs() -> None:
-        running.set()
-        while not ended.is_set():
-            sum(range(1000))
-
-    thread = threading.Thread(target=runs)
-    thread.start()
-    running.wait()
-    threads = TestThreads()
-    threads.begin()
-    threads.wait(1.0)
-    alive = thread.is_alive()
-    ended.set()
-    thread.join()
-    assert alive
+    with busy() as thread:
+        threads = TestThreads()
+        threads.begin()
+        threads.wait(1.0)
+        assert thread.is_alive()
