@@ -23,7 +23,7 @@ from _pytest import runner as pytest_runner
 from amm_exporter.probes.procfs import out_of_the_way
 from amm_exporter.units import format_size
 from pytest_amm import limits
-from pytest_amm.board import DUMP_SIGNAL, RUNG_LIMIT, SIGNAL, Board, Stop
+from pytest_amm.board import DUMP_SIGNAL, RUNG_LIMIT, SIGNAL, STOPPED, Board, Stop
 from pytest_amm.evidence import Evidence, mappings, stacks
 from pytest_amm.failure import OverBudget
 from pytest_amm.meter import Meter
@@ -74,7 +74,7 @@ class Guard(Watch):
         self._testifies = False
         self._item_code: CodeType | None = None
         self._emergency = ""
-        self._threads = TestThreads()
+        self._threads = TestThreads(self._is_stopped)
         self._evidence = out_of_the_way(unnamed_file("amm-evidence"))
         self._limits = limits.Limits(budget_bytes if stops else None, hard=self.hard and stops)
         self._previous = self._listen()
@@ -139,6 +139,7 @@ class Guard(Watch):
 
     def close(self) -> None:
         self._limits.close()
+        self._threads.close()
         if self._previous is not None:
             faulthandler.unregister(DUMP_SIGNAL)
             signal.signal(SIGNAL, self._previous)
@@ -188,6 +189,10 @@ class Guard(Watch):
                 return True
             frame = frame.f_back
         return False
+
+    def _is_stopped(self) -> bool:
+        """Whether the phase that is under way, or just over, is one that the watchdog ends."""
+        return self._words[STOPPED] == (self._generation - 1) | 1
 
     def _settle(self, stop: Stop) -> None:
         """Threads first, under the lowered limit; then the limit is what it was."""

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 AGAIN_SECONDS = 0.5
@@ -27,20 +28,23 @@ class TestThreads:
 
     __test__ = False
 
-    def __init__(self) -> None:
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        self._stopped = stopped
+        """Whether the phase is being stopped, or just was."""
         self._before: frozenset[threading.Thread] = frozenset()
         self._interrupted: dict[threading.Thread, float] = {}
-        self._hook = threading.excepthook
+        self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
+        self._ours = self._on_exception
 
     def begin(self) -> None:
+        if self._hook is None:  # not before the first phase: pytest's own hook is to be behind this one
+            self._hook, threading.excepthook = threading.excepthook, self._ours
         alone = threading.active_count() == 1  # as nearly always; three times as quick to know
         self._before = _MAIN if alone else frozenset(threading.enumerate())
 
     def interrupt(self) -> None:
         """Raise SystemExit in each of them: it ends a thread without a word."""
         now = time.monotonic()
-        if not self._interrupted:
-            self._hook, threading.excepthook = threading.excepthook, self._silent
         for thread in self._own():
             if now - self._interrupted.get(thread, -AGAIN_SECONDS) < AGAIN_SECONDS:
                 continue
@@ -55,9 +59,12 @@ class TestThreads:
                 break
             self.interrupt()
             threads[0].join(pause_seconds)
-        if self._interrupted:
+        self._interrupted.clear()
+
+    def close(self) -> None:
+        self._stopped = lambda: False  # who has taken over the hook may still call it
+        if self._hook is not None and threading.excepthook is self._ours:
             threading.excepthook = self._hook
-            self._interrupted.clear()
 
     def _own(self) -> list[threading.Thread]:
         frames = sys._current_frames()
@@ -65,9 +72,13 @@ class TestThreads:
         others = (thread for thread in threading.enumerate() if thread not in self._before)
         return [each for each in others if (frame := frames.get(each.ident or 0)) is not None and _may_grow(frame)]
 
-    def _silent(self, arguments: threading.ExceptHookArgs) -> None:
-        """pytest keeps what a thread raised, with all its variables, and warns: not for what we raised ourselves."""
-        if arguments.thread not in self._interrupted or not issubclass(arguments.exc_type, (SystemExit, MemoryError)):
+    def _on_exception(self, arguments: threading.ExceptHookArgs) -> None:
+        """pytest keeps what a thread raised, with all its variables, and warns: not for what ending it raised.
+
+        That may be a MemoryError before anything is interrupted: the watchdog has lowered the limit by then.
+        """
+        by_us = issubclass(arguments.exc_type, (SystemExit, MemoryError)) and self._stopped()
+        if not by_us and self._hook is not None:
             self._hook(arguments)
 
 

@@ -88,6 +88,21 @@ def test_a_runaway_is_stopped_and_the_session_goes_on(pytester: pytest.Pytester,
     assert kept < 8 << 20
 
 
+def test_a_thread_that_the_lowered_limit_ends_is_neither_told_of_nor_kept(pytester: pytest.Pytester) -> None:
+    """pytest's hook would keep the MemoryError with all the thread's variables, and fail if there is no memory for it."""
+    code = """
+def test_it():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # only the limit ends it
+    thread = threading.Thread(target=exec, args=(STEPS, {}))
+    thread.start()
+    thread.join()
+"""
+    pytester.makepyfile(test_it=HEAD + code + AFTER)
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", "-W", "error")
+    result.assert_outcomes(failed=1, passed=1)
+    assert "MemoryError" not in result.stdout.str()
+
+
 def test_the_failure_shows_what_the_test_was_doing_and_what_it_had(pytester: pytest.Pytester) -> None:
     code = """
 def fill():

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import pytest
+
 from pytest_amm.threads import TestThreads
 
 
@@ -31,7 +33,7 @@ def busy() -> Iterator[threading.Thread]:
 
 
 def test_a_thread_that_runs_code_of_the_test_ends() -> None:
-    threads = TestThreads()
+    threads = TestThreads(lambda: True)
     threads.begin()
     with busy() as thread:
         threads.wait(10.0)
@@ -39,7 +41,7 @@ def test_a_thread_that_runs_code_of_the_test_ends() -> None:
 
 
 def test_a_pool_that_waits_for_work_still_does_it_and_is_not_waited_for() -> None:
-    threads = TestThreads()
+    threads = TestThreads(lambda: True)
     threads.begin()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(len, "x").result(10) == 1
@@ -50,7 +52,40 @@ def test_a_pool_that_waits_for_work_still_does_it_and_is_not_waited_for() -> Non
 
 def test_threads_that_were_there_before_are_left_alone() -> None:
     with busy() as thread:
-        threads = TestThreads()
+        threads = TestThreads(lambda: True)
         threads.begin()
         threads.wait(1.0)
         assert thread.is_alive()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_memory_error_in_a_thread_is_told_unless_it_ends_a_stopped_test(
+    monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: told.append(arguments.exc_type))
+    before = threading.excepthook
+    threads = TestThreads(lambda: stopped)
+    threads.begin()
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    threads.close()
+    assert told == ([] if stopped else [MemoryError])
+    assert threading.excepthook is before
+
+
+def test_whoever_has_taken_over_the_hook_is_told_all_after_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    threads = TestThreads(lambda: True)
+    threads.begin()
+    ours = threading.excepthook
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: ours(arguments))
+    threads.close()
+    arguments = threading.ExceptHookArgs((MemoryError, MemoryError(), None, None))
+    threading.excepthook(arguments)
+    assert told == [arguments]
