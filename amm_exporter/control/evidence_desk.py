@@ -78,6 +78,9 @@ class EvidenceDesk:
         theirs = written(self._directory, siblings) if siblings and self._directory else []
         return telling_most([*theirs, *([self.last] if self.last else [])])
 
+    def look_for_requests(self) -> None:
+        self._requests.look()
+
     def listen(self, sample: Sample, tier: Tier) -> None:
         if self._pid != os.getpid():
             self._begin()

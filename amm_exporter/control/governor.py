@@ -17,7 +17,7 @@ from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.control.listeners import Listener, Listeners, TierListener
 from amm_exporter.control.pause import Pause
 from amm_exporter.control.plugins import load_plugins
-from amm_exporter.control.sampling import Sampler
+from amm_exporter.control.sampling import STAND_SECONDS, Sampler
 from amm_exporter.control.tier_keeper import TierKeeper
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Sample, Tier, TierChange
@@ -44,8 +44,9 @@ class Governor:
                 ...
 
     `start` begins a daemon thread that samples at the policy's interval, faster as the headroom shrinks; `stop` ends it
-    and closes every file. While there is ample room, all looks but one in three seconds are glances: a sample is taken
-    as soon as one shows that use has moved, and a listener to every sample gets every one.
+    and closes every file. While there is ample room, all looks but one in three seconds are glances, all but one in ten
+    seconds while nothing moves at all: a sample is taken as soon as one shows that use has moved, and a listener to
+    every sample gets every one.
     A forked child is another process: the governor starts anew there, counters at zero.
 
     Args:
@@ -76,7 +77,7 @@ class Governor:
         """State of a fresh start, here and in a forked child."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._stands_until = float("-inf")
+        self._stands_until = self._rests_until = float("-inf")
         self._slack_bytes = 0
         self._keeper = TierKeeper(self.policy, self._clock())
         self._latest: Sample | None = None
@@ -122,12 +123,17 @@ class Governor:
     def subscribe(self, listener: Listener, *, every_seconds: float = 0.0) -> Callable[[], None]:
         """Call `listener(sample, tier)` after every sample, from the sampling thread; returns what undoes it.
 
-        `every_seconds` is for whoever needs no more than one sample in that time, and every one that changes the tier.
+        `every_seconds` is for whoever needs no more than one sample in that time, and every one that changes the tier;
+        from STAND_SECONDS on, for whoever can go without while nothing moves (see `on_rest`).
         """
         undo = self._listeners.on_sample(listener, every_seconds)
         with self._lock:  # after a glance that may be under way: it has not heard of this listener
-            self._stands_until = float("-inf")
+            self._stands_until = self._rests_until = float("-inf")
         return undo
+
+    def on_rest(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Call `listener()` in place of a sample each STAND_SECONDS while nothing moves; returns what undoes it."""
+        return self._listeners.on_rest(listener)
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         """Call `listener(change)` at every tier change, from the sampling thread; returns what undoes it."""
@@ -226,7 +232,7 @@ class Governor:
         while not over(due - clock()):
             now = clock()
             self.lateness_seconds = max(0.0, now - due)
-            if now < self._stands_until and self._sampler.is_still():
+            if now < self._rests_until and self._sampler.is_still() and (now < self._stands_until or self._rest(now)):
                 due = now + interval_seconds
                 if now >= leaks.due_seconds:
                     leaks.still(now)
@@ -244,9 +250,22 @@ class Governor:
                 self._complained = True
                 log.warning("sampling failed; trying again", exc_info=True)
             return self.policy.interval_seconds
-        self.last_tick_unix_seconds = sample.unix_seconds
-        self.cpu_seconds = time.thread_time()
+        self._note(sample.unix_seconds)
         return self._keeper.pause_seconds
+
+    def _note(self, unix_seconds: float) -> None:
+        self.last_tick_unix_seconds = unix_seconds
+        self.cpu_seconds = time.thread_time()
+
+    def _rest(self, now: float) -> bool:
+        """Whether the sample, whose time is over, goes on standing: nothing has moved, here or around."""
+        with self._lock:
+            if not self._sampler.renew(now, self._slack_bytes):
+                return False
+            self._stands_until = self._sampler.stands_until
+        self._note(time.time())
+        self._listeners.tell_rest()
+        return True
 
     def _glance(self, now: float) -> bool:
         """Whether a glance is enough: the last sample stands, and nothing has moved much since."""
@@ -259,8 +278,10 @@ class Governor:
     def _stand(self, sample: Sample) -> None:
         """Until when glances will do: not at all where memory is tight, and no longer than a listener wants to wait."""
         self._slack_bytes = self._keeper.slack_bytes
-        until = min(self._sampler.stands_until, sample.t_seconds + self._listeners.shortest_seconds)
-        self._stands_until = until if self._slack_bytes else float("-inf")
+        patience_seconds = self._listeners.shortest_seconds if self._slack_bytes else float("-inf")
+        self._stands_until = min(self._sampler.stands_until, sample.t_seconds + patience_seconds)
+        may_rest = patience_seconds >= STAND_SECONDS
+        self._rests_until = self._sampler.rests_until if may_rest else self._stands_until
 
     def _publish(self, sample: Sample, change: TierChange | None) -> None:
         if change is not None:

@@ -37,6 +37,7 @@ class Listeners:
     def __init__(self) -> None:
         self._on_sample: list[_Paced] = []
         self._on_tier: list[TierListener] = []
+        self._on_rest: list[Callable[[], object]] = []
         self.shortest_seconds = float("inf")
         """The pace of whoever wants to hear of samples most often; 0 of every one."""
         self._disconnect: list[Callable[[], None]] = []
@@ -55,6 +56,9 @@ class Listeners:
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
         return _add(self._on_tier, listener)
 
+    def on_rest(self, listener: Callable[[], object]) -> Callable[[], None]:
+        return _add(self._on_rest, listener)
+
     def tell(self, sample: Sample, tier: Tier, change: TierChange | None) -> None:
         """The change first, so that whoever hears of the sample finds the rest of the program already told."""
         if change is not None:
@@ -64,6 +68,10 @@ class Listeners:
             if sample.t_seconds >= paced.due_seconds or change is not None:
                 paced.due_seconds = sample.t_seconds + paced.every_seconds
                 self._isolated(paced.listener, sample, tier)
+
+    def tell_rest(self) -> None:
+        for listener in tuple(self._on_rest):
+            self._isolated(listener)
 
     def connect(self, manager: PluginManager) -> None:
         """Let the hooks of these plugins listen too, until `disconnect`."""

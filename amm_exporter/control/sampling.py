@@ -25,6 +25,8 @@ PRESSURE_SECONDS = 4.0
 """The kernel averages it that often."""
 LIMIT_SECONDS = 10.0
 """How soon a limit that was changed is followed. Reading them all costs as much as the rest of two samples."""
+REST_SECONDS = LIMIT_SECONDS
+"""How long a sample may stand while nothing moves, not by a page: as long as what else it tells does not change."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
 ROOMY_HOST_SECONDS = STAND_SECONDS
@@ -75,7 +77,7 @@ class Sampler:
         self.is_still: Callable[[], bool] = _cannot_tell
         """Whether no page came or went since the last look or question."""
         self._before: Mapping[str, int] = {}
-        self.stands_until = float("-inf")
+        self.stands_until = self.rests_until = float("-inf")
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
@@ -126,10 +128,24 @@ class Sampler:
             return None
         return found
 
+    def renew(self, now: float, slack_bytes: int) -> bool:
+        """Whether the last sample of a process that `is_still` stands for as long again: no child was started, and the
+        machine has not moved by so much. A tenth of a sample, too."""
+        try:
+            alone = self._tree.is_alone if self._needs_tree else True
+            host = self._limit.host()
+        except Exception:  # noqa: BLE001 - `take` finds out what
+            return False
+        moved_bytes = abs(host.used_bytes - self._host.used_bytes) if self._host else slack_bytes
+        if not alone or not _is_roomy(host) or moved_bytes >= slack_bytes:
+            return False
+        self._host_due = self.stands_until = now + ROOMY_HOST_SECONDS
+        return True
+
     def _hold(self, sample: Sample) -> None:
         """What the next glances read and compare with. The resident set is read once more, so that `is_still` can tell
         from then on."""
-        self.stands_until = float("-inf")
+        self.stands_until = self.rests_until = float("-inf")
         if sample.process is None:
             return
         self._held, before = {}, {}
@@ -143,6 +159,7 @@ class Sampler:
         except ProbeError:
             return
         self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
+        self.rests_until = sample.t_seconds + REST_SECONDS
 
     def _read_around(self, now: float) -> None:
         """The machine's memory and the pressure on it, where they are old enough."""
@@ -151,7 +168,7 @@ class Sampler:
             self._pressures = self._try("pressure", self._pressure.read) or ()
         if now >= self._host_due:
             host = self._host = self._try("host", self._limit.host)
-            roomy = host is not None and 2 * host.used_bytes < host.total_bytes
+            roomy = host is not None and _is_roomy(host)
             self._host_due = now + (ROOMY_HOST_SECONDS if roomy else HOST_EVERY_SECONDS)
 
     def details(self) -> ProcessMemory | None:
@@ -198,6 +215,10 @@ class Sampler:
             self.close()
         elif not worked and problem is None:
             log.info("probe %s works again", name)
+
+
+def _is_roomy(host: HostMemory) -> bool:
+    return 2 * host.used_bytes < host.total_bytes
 
 
 def _cannot_tell() -> bool:

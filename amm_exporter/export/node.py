@@ -77,6 +77,7 @@ class Node:
         self._open()
 
     def _open(self) -> None:
+        self._keeps_house = False
         self._loop = Loop(lost=self._open_anew)
         self._server = Server(
             self.render,
@@ -125,7 +126,7 @@ class Node:
             self._loop.watch(self._member.socket, READ, self._asked)
             self._member.ask_others()
         self._loop.later(TAKEOVER_SECONDS, self._take_over)
-        self._loop.later(PUBLISH_SECONDS, self._keep_house)
+        self._expect_company()
         self._loop.start()
 
     def _join(self) -> None:
@@ -165,7 +166,10 @@ class Node:
         with self._scrape():
             own = self._own()
             with self._or_tell("a scrape shows only the process that answers it"):
-                return (self._member.gather(own) if self._member and self._member.socket else None) or own
+                together = self._member.gather(own) if self._member and self._member.socket else None
+                if together is not None:
+                    self._soon_expect_company()
+                return together or own
             return own
 
     def _own(self) -> list[Family]:
@@ -181,6 +185,7 @@ class Node:
     def _asked(self, _events: int) -> None:
         if self._member is not None:
             self._member.answer(self._publish)
+            self._expect_company()
 
     def _publish(self) -> None:
         with self._scrape(), self._or_tell("the others show old numbers of this process"):
@@ -206,10 +211,23 @@ class Node:
             self._server.start()
             log.info("serving metrics on port %d of %s now", self._port, self._host)
 
+    def _expect_company(self) -> None:
+        """Keep house from now on. A process that stays alone need not wake up for it: others ask as they begin, or are
+        forked here, or are met by a scrape. On the thread of the loop, or before it starts."""
+        if not self._keeps_house:
+            self._keeps_house = True
+            self._loop.later(PUBLISH_SECONDS, self._keep_house)
+
+    def _soon_expect_company(self) -> None:
+        """From any thread."""
+        if not self._keeps_house:
+            self._loop.call(self._expect_company)
+
     def _keep_house(self) -> None:
-        self._loop.later(PUBLISH_SECONDS, self._keep_house)
+        self._keeps_house = False
         if self._member is None or self._member.socket is None or not self._member.has_company():
             return
+        self._expect_company()
         if time.monotonic() - self._member.published_at >= PUBLISH_SECONDS:
             self._publish()
         if self._server.listening:
@@ -244,6 +262,8 @@ class Node:
             self._held = False
             self._scraping.release()
         self._may_scrape.set()
+        if self._running:
+            self._soon_expect_company()
 
     def after_fork_in_child(self) -> None:
         """Let go of what is the parent's (an inherited listener would keep the port when it dies); begin anew."""
@@ -294,4 +314,4 @@ class Node:
                 self._loop.watch(self._member.socket, READ, self._asked)
                 self._publish()
         self._take_over()
-        self._loop.later(PUBLISH_SECONDS, self._keep_house)
+        self._expect_company()

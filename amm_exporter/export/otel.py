@@ -41,7 +41,7 @@ class Instruments:
         meter = provider.get_meter(SCOPE_NAME, __version__)
         self._source: Source | None = None
         self.history = History()
-        self._undo: Callable[[], None] | None = None
+        self._undo: list[Callable[[], None]] = []
         self.give_way: Callable[[], None] | None = None
         """Ends what is shown, for a program that starts AMM itself: it was started for the program, from outside."""
         for name, observer in OBSERVERS.items():
@@ -57,17 +57,17 @@ class Instruments:
         return self._source
 
     def show(self, governor: Governor | None, self_bytes: int = 0, desk: EvidenceDesk | None = None) -> None:
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        while self._undo:
+            self._undo.pop()()
         if governor is None:
             self._source = self.give_way = None
             _forget(self._pauses)
             return
         source = self._source = Source(governor, self_bytes, desk, record=self._record)
         self.history = History()
-        self._undo = governor.subscribe(
-            lambda sample, tier: self._take(source, sample, tier), every_seconds=TAKE_SECONDS
+        self._undo.append(governor.on_rest(source.drain))
+        self._undo.append(
+            governor.subscribe(lambda sample, tier: self._take(source, sample, tier), every_seconds=TAKE_SECONDS)
         )
 
     def _callback(self, observer: Observer) -> Callable[[CallbackOptions], Iterator[Observation]]:

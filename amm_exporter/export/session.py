@@ -34,21 +34,19 @@ class Session:
         self.governor = governor
         self._instruments = instruments
         self.desk = EvidenceDesk(governor, told=emit) if governor.gc is not None else None
-        self._unlisten = (
-            governor.subscribe(self.desk.listen, every_seconds=LISTEN_SECONDS) if self.desk is not None else None
-        )
+        self._undo: list[Callable[[], None]] = []
+        if self.desk is not None:
+            self._undo.append(governor.subscribe(self.desk.listen, every_seconds=LISTEN_SECONDS))
+            self._undo.append(governor.on_rest(self.desk.look_for_requests))
         instruments.show(governor, self_bytes, self.desk)
-        self._unfollow: Callable[[], None] | None = governor.on_fork(instruments.after_fork_in_child)
+        self._undo.append(governor.on_fork(instruments.after_fork_in_child))
 
     def stop(self) -> None:
         """End the thread, restore the gc callbacks, close the files, and let every series vanish. Twice is harmless."""
-        unfollow, self._unfollow = self._unfollow, None
-        if unfollow is not None:
-            unfollow()
+        while self._undo:
+            self._undo.pop()()
         if self._instruments.shown is self.governor:
             self._instruments.show(None)
-        if self._unlisten is not None:
-            self._unlisten()
         self.governor.stop()
 
     def give_way(self) -> Session:

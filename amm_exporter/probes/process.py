@@ -207,6 +207,11 @@ class TreeProbe:
                 self._descendants.forget(pid)
         return TreeMemory(rss_bytes=sum(process.rss_bytes for process in processes), processes=tuple(processes))
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the root has no descendants, by the last look or a new one that is due."""
+        return not self._members and not self._descendants.pids()
+
     def rss_bytes(self) -> int:
         """The sum alone, over the processes that the last `read` found. Raises ProbeError when one of them has gone."""
         if not self._members:

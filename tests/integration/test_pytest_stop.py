@@ -89,7 +89,7 @@ def test_a_runaway_is_stopped_and_the_session_goes_on(pytester: pytest.Pytester,
 
 
 def test_a_thread_that_the_lowered_limit_ends_is_neither_told_of_nor_kept(pytester: pytest.Pytester) -> None:
-    """pytest would keep the MemoryError with all the variables of the thread, and fail where it gets no memory for it."""
+    """pytest would keep the MemoryError with all the thread's variables, and fail where it has no memory for it."""
     code = """
 def test_it():
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # only the limit ends it

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from amm_exporter.control.governor import Governor
+from amm_exporter.control.sampling import STAND_SECONDS
 from amm_exporter.control.tier_keeper import TierKeeper
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Limit, Reading, Sample, Tier, TierChange
@@ -32,7 +33,7 @@ class FakeSampler:
         self.taken = 0
         self.closed = 0
         self.probes = {"fake": True}
-        self.stands_until = float("inf")
+        self.stands_until = self.rests_until = float("inf")
 
     def clock(self) -> float:
         return self.now
@@ -331,6 +332,49 @@ def test_while_nothing_moves_the_leak_watch_goes_on() -> None:
         due_seconds, taken = watched.leaks.due_seconds, sampler.taken
         assert waited(lambda: watched.leaks.due_seconds > due_seconds)
         assert sampler.taken == taken
+
+
+class Resting(Still):
+    """Nothing moves around it either, as long as it may rest."""
+
+    def __init__(self, start_mib: float) -> None:
+        super().__init__(start_mib)
+        self.stands_until = float("-inf")
+        self.renewed = 0
+        self.may_rest = True
+
+    def renew(self, now: float, slack_bytes: int) -> bool:
+        self.renewed += 1
+        return self.may_rest
+
+
+def test_while_nothing_moves_here_or_around_who_waits_is_called_in_place_of_a_sample() -> None:
+    sampler = Resting(100)
+    watched = governor(sampler, interval="10ms")
+    told: list[float] = []
+    undo = watched.on_rest(lambda: told.append(watched.last_tick_unix_seconds))
+    with watched:
+        assert waited(lambda: len(told) > 5)
+        assert sampler.taken <= 3
+        assert told[-1] > told[0]
+        sampler.may_rest = False
+        taken = sampler.taken
+        assert waited(lambda: sampler.taken > taken + 3)
+        sampler.may_rest = True
+        undo()
+        renewed, heard = sampler.renewed, len(told)
+        assert waited(lambda: sampler.renewed > renewed + 5)
+        assert len(told) <= heard + 1
+
+
+@pytest.mark.parametrize("every_seconds", [0.0, 0.05, STAND_SECONDS])
+def test_a_sample_rests_only_if_every_listener_can_go_without(every_seconds: float) -> None:
+    sampler = Resting(100)
+    watched = governor(sampler, interval="10ms")
+    watched.subscribe(lambda *_: None, every_seconds=every_seconds)
+    with watched:
+        assert waited(lambda: sampler.asked > 20 if every_seconds >= STAND_SECONDS else sampler.taken > 5)
+    assert bool(sampler.renewed) is (every_seconds >= STAND_SECONDS)
 
 
 @pytest.mark.parametrize("used_mib", [500, 720], ids=["half of the limit", "a raised tier"])

@@ -113,7 +113,7 @@ class EverythingSampler:
         self.probes["limit_sources"] = False
         self.now = 100.0
         self.memory = ProcessMemory(pid=7, rss_bytes=600 * MIB, virtual_bytes=2 * GIB)
-        self.stands_until = float("-inf")
+        self.stands_until = self.rests_until = float("-inf")
 
     def clock(self) -> float:
         return self.now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from probe_trees import MEMINFO, V2_MOUNT, Tree, limits, make_tree, process, v2
 
 from amm_exporter.control.sampling import (
+    CHILDREN_SECONDS,
     HOST_EVERY_SECONDS,
     LIMIT_SECONDS,
     ROOMY_HOST_SECONDS,
@@ -233,6 +235,57 @@ def test_a_glance_sees_the_working_set_and_the_tree_where_they_are_held_against_
     taken.take()
     (tmp_path / USAGE).write_text(f"{100 * MIB + 5}\n")
     assert taken.glance(SLACK) == {"rss": 300 * PAGE_BYTES, "tree": 600 * PAGE_BYTES, "cgroup": 70 * MIB + 5}
+
+
+ROOMY = 9_000_000
+"""KiB available of the 16 GiB."""
+
+
+@pytest.mark.parametrize(
+    ("available", "child", "rests"),
+    [
+        (ROOMY, False, True),
+        (ROOMY - SLACK // KIB + 1, False, True),
+        (ROOMY - SLACK // KIB, False, False),
+        (ROOMY + SLACK // KIB, False, False),
+        (ROOMY, True, False),
+    ],
+    ids=["nothing", "less than the slack", "the machine fills", "the machine empties", "a child"],
+)
+def test_a_sample_rests_until_the_machine_moves_or_a_child_is_started(
+    tmp_path: Path, available: int, child: bool, rests: bool
+) -> None:
+    clock = Hand()
+    taken = sampler(tmp_path, clock=clock)
+    meminfo = tmp_path / "proc" / "meminfo"
+    meminfo.write_text(MEMINFO.replace("8388608", str(ROOMY)))
+    taken.take()
+    stands_until = taken.stands_until
+    meminfo.write_text(MEMINFO.replace("8388608", str(available)))
+    if child:
+        make_tree(tmp_path / "proc", {"77": process(77, parent=PID)})
+        time.sleep(CHILDREN_SECONDS)
+    assert taken.renew(stands_until, SLACK) is rests
+    assert taken.stands_until == (stands_until + STAND_SECONDS if rests else stands_until)
+
+
+@pytest.mark.parametrize("available", [8_400_000, 8_380_000], ids=["slack", "less than half is free"])
+def test_a_sample_does_not_rest_on_a_machine_that_fills(tmp_path: Path, available: int) -> None:
+    taken = sampler(tmp_path, clock=Hand())
+    meminfo = tmp_path / "proc" / "meminfo"
+    meminfo.write_text(MEMINFO.replace("8388608", "8400000"))
+    taken.take()
+    meminfo.write_text(MEMINFO.replace("8388608", str(available)))
+    assert taken.renew(taken.stands_until, 100 * MIB) is (available == 8_400_000)
+
+
+def test_a_sample_does_not_rest_on_what_cannot_be_read(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, clock=Hand())
+    meminfo = tmp_path / "proc" / "meminfo"
+    meminfo.write_text(MEMINFO.replace("8388608", str(ROOMY)))
+    taken.take()
+    meminfo.write_text("nonsense")
+    assert not taken.renew(taken.stands_until, SLACK)
 
 
 def test_a_sample_does_not_stand_when_its_file_turns_bad(tmp_path: Path) -> None:
