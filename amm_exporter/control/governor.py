@@ -44,8 +44,8 @@ class Governor:
                 ...
 
     `start` begins a daemon thread that samples at the policy's interval, faster as the headroom shrinks; `stop` ends it
-    and closes every file. While there is ample room, all looks but one in three seconds are glances, all but one in ten
-    seconds while nothing moves at all: a sample is taken as soon as one shows that use has moved, and a listener to
+    and closes every file. While there is ample room, all looks but one in three seconds are glances, all but one in
+    thirty while nothing moves at all: a sample is taken as soon as one shows that use has moved, and a listener to
     every sample gets every one.
     A forked child is another process: the governor starts anew there, counters at zero.
 
@@ -77,7 +77,8 @@ class Governor:
         """State of a fresh start, here and in a forked child."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._stands_until = self._rests_until = float("-inf")
+        self._stands_until = self._around_until = self._rests_until = float("-inf")
+        self._still_seconds = float("-inf")
         self._slack_bytes = 0
         self._keeper = TierKeeper(self.policy, self._clock())
         self._latest: Sample | None = None
@@ -115,6 +116,7 @@ class Governor:
         with self._lock:
             sample = self._latest = self._sampler.take()
             change = self._keeper.decide(sample)
+            self.leaks.stood(self._still_seconds)
             self.leaks.add(sample)
             self._stand(sample)
         self._publish(sample, change)
@@ -128,11 +130,11 @@ class Governor:
         """
         undo = self._listeners.on_sample(listener, every_seconds)
         with self._lock:  # after a glance that may be under way: it has not heard of this listener
-            self._stands_until = self._rests_until = float("-inf")
+            self._stands_until = self._around_until = self._rests_until = float("-inf")
         return undo
 
     def on_rest(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener()` in place of a sample each STAND_SECONDS while nothing moves; returns what undoes it."""
+        """Call `listener()` in place of a sample each AROUND_SECONDS while nothing moves; returns what undoes it."""
         return self._listeners.on_rest(listener)
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
@@ -227,15 +229,14 @@ class Governor:
 
     def _run(self, pause: Pause) -> None:
         """Until `pause` ends. What is in this loop is run in cold caches: each line counts at ten looks a second."""
-        clock, interval_seconds, over, leaks = self._clock, self.policy.interval_seconds, pause.over, self.leaks
+        clock, interval_seconds, over = self._clock, self.policy.interval_seconds, pause.over
         due = clock() + interval_seconds
         while not over(due - clock()):
             now = clock()
             self.lateness_seconds = max(0.0, now - due)
-            if now < self._rests_until and self._sampler.is_still() and (now < self._stands_until or self._rest(now)):
+            if now < self._rests_until and self._sampler.is_still() and (now < self._around_until or self._rest(now)):
                 due = now + interval_seconds
-                if now >= leaks.due_seconds:
-                    leaks.still(now)
+                self._still_seconds = now
             else:
                 due = self._tick(now) + clock()
 
@@ -262,7 +263,7 @@ class Governor:
         with self._lock:
             if not self._sampler.renew(now, self._slack_bytes):
                 return False
-            self._stands_until = self._sampler.stands_until
+            self._around_until = self._sampler.around_until
         self._note(time.time())
         self._listeners.tell_rest()
         return True
@@ -272,6 +273,7 @@ class Governor:
         with self._lock:
             found = self._sampler.glance(self._slack_bytes) if now < self._stands_until else None
             if found is not None:
+                self.leaks.stood(self._still_seconds)
                 self.leaks.glance(now, found)
             return found is not None
 
@@ -281,6 +283,7 @@ class Governor:
         patience_seconds = self._listeners.shortest_seconds if self._slack_bytes else float("-inf")
         self._stands_until = min(self._sampler.stands_until, sample.t_seconds + patience_seconds)
         may_rest = patience_seconds >= STAND_SECONDS
+        self._around_until = self._sampler.around_until if may_rest else self._stands_until
         self._rests_until = self._sampler.rests_until if may_rest else self._stands_until
 
     def _publish(self, sample: Sample, change: TierChange | None) -> None:

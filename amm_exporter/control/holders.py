@@ -18,6 +18,8 @@ from amm_exporter.probes.allocator import AllocatorProbe
 from amm_exporter.probes.gc_events import GcProbe
 
 EVERY_SECONDS = 5.0
+STILL_SECONDS = 30.0
+"""While the resident set stays what it was: what is in use may grow within it, but not far."""
 SHARE_OF_A_CORE = 1 / 10_000
 """What reading the allocators may cost: 55 us in a young heap, but 20 ms at 10 GB of small objects, then each 200 s."""
 SUMMED = ("tree", "cgroup")
@@ -57,18 +59,20 @@ class Holders:
         self._allocators = allocators or AllocatorProbe()
         self._clock = clock
         self._readings: deque[Held] = deque(maxlen=MOST_KEPT)
-        self._not_before = self._no_floor_before = float("-inf")
+        self._not_before = self._no_floor_before = self._still_until = float("-inf")
+        self._resident_bytes = 0
         self._full_count = collections.full_count
 
     def look(self, t_seconds: float, resident_bytes: int) -> None:
         """Take what is due, and feed it to the leak watch."""
         self._feed_floor(t_seconds)
-        if t_seconds < self._not_before:
+        if t_seconds < self._not_before or (resident_bytes == self._resident_bytes and t_seconds < self._still_until):
             return
         began = self._clock()
         held = self._read(t_seconds, resident_bytes)
         cost_seconds = self._clock() - began
         self._not_before = t_seconds + max(EVERY_SECONDS, cost_seconds / SHARE_OF_A_CORE)
+        self._resident_bytes, self._still_until = resident_bytes, t_seconds + STILL_SECONDS
         if held is not None:
             self._readings.append(held)
             self.leaks.feed("heap", t_seconds, held.heap_bytes)

@@ -32,8 +32,7 @@ class LeakWatch:
         self._settings = leak_settings(policy)
         self._shows_all = policy.leak.series == "all"
         self._interval_seconds = max(SHORTEST_SECONDS, policy.interval_seconds)
-        self.due_seconds = float("-inf")
-        """When the next values are wanted."""
+        self._due_seconds = float("-inf")
         self._last: Mapping[str, int] = {}
         self._glanced: list[tuple[float, Mapping[str, int]]] = []
         self._detectors: dict[str, LeakDetector] = {}
@@ -65,11 +64,11 @@ class LeakWatch:
         if self._is_due(t_seconds):
             self._glanced.append((t_seconds, found))
 
-    def still(self, t_seconds: float) -> None:
-        """Nothing has moved since the last sample or glance. To be called when the next values are wanted; without a
-        lock, as values are taken in any order."""
-        self.due_seconds = t_seconds + 0.9 * self._interval_seconds
-        self._glanced.append((t_seconds, self._last))
+    def stood(self, until_seconds: float) -> None:
+        """Nothing had moved from the last sample or glance until then."""
+        while self._last and self._due_seconds <= until_seconds:
+            self._glanced.append((self._due_seconds, self._last))
+            self._due_seconds += self._interval_seconds
 
     def feed(self, series: str, t_seconds: float, value_bytes: int) -> None:
         """One value of one series, at whatever pace is right for it."""
@@ -100,9 +99,9 @@ class LeakWatch:
                     self.feed(series, t_seconds, value)
 
     def _is_due(self, t_seconds: float) -> bool:
-        if t_seconds < self.due_seconds:
+        if t_seconds < self._due_seconds:
             return False
-        self.due_seconds = t_seconds + 0.9 * self._interval_seconds
+        self._due_seconds = t_seconds + 0.9 * self._interval_seconds
         return True
 
     def _turn(self, series: str, verdict: Verdict) -> None:

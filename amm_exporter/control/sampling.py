@@ -25,8 +25,10 @@ PRESSURE_SECONDS = 4.0
 """The kernel averages it that often."""
 LIMIT_SECONDS = 10.0
 """How soon a limit that was changed is followed. Reading them all costs as much as the rest of two samples."""
-REST_SECONDS = LIMIT_SECONDS
-"""How long a sample may stand while nothing moves, not by a page: as long as what else it tells does not change."""
+AROUND_SECONDS = 5.0
+"""While the process does not move by a page: how often what is around it is looked at, and whether a sample is due."""
+REST_SECONDS = 30.0
+"""How long a sample may stand while nothing moves here or around."""
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
 ROOMY_HOST_SECONDS = STAND_SECONDS
@@ -77,7 +79,8 @@ class Sampler:
         self.is_still: Callable[[], bool] = _cannot_tell
         """Whether no page came or went since the last look or question."""
         self._before: Mapping[str, int] = {}
-        self.stands_until = self.rests_until = float("-inf")
+        self.stands_until = self.around_until = self.rests_until = float("-inf")
+        self._limits: tuple[Limit, ...] = ()
         self._pressures: tuple[Pressure, ...] = ()
         self._pressure_due = float("-inf")
         self._pressure = PressureProbe(proc=proc, cgroup_path=self._unified_cgroup())
@@ -129,23 +132,25 @@ class Sampler:
         return found
 
     def renew(self, now: float, slack_bytes: int) -> bool:
-        """Whether the last sample of a process that `is_still` stands for as long again: no child was started, and the
-        machine has not moved by so much. A tenth of a sample, too."""
+        """Whether the last sample of a process that `is_still` stands for another AROUND_SECONDS: no child was started,
+        no limit was changed, and the machine has not moved by so much. A fifth of a sample."""
         try:
             alone = self._tree.is_alone if self._needs_tree else True
+            limits = self._limit.read()
             host = self._limit.host()
         except Exception:  # noqa: BLE001 - `take` finds out what
             return False
         moved_bytes = abs(host.used_bytes - self._host.used_bytes) if self._host else slack_bytes
-        if not alone or not _is_roomy(host) or moved_bytes >= slack_bytes:
+        if not alone or limits is not self._limits or not _is_roomy(host) or moved_bytes >= slack_bytes:
             return False
-        self._host_due = self.stands_until = now + ROOMY_HOST_SECONDS
+        self._host_due = self.around_until = now + AROUND_SECONDS
         return True
 
     def _hold(self, sample: Sample) -> None:
         """What the next glances read and compare with. The resident set is read once more, so that `is_still` can tell
         from then on."""
-        self.stands_until = self.rests_until = float("-inf")
+        self.stands_until = self.around_until = self.rests_until = float("-inf")
+        self._limits = sample.limits
         if sample.process is None:
             return
         self._held, before = {}, {}
@@ -158,7 +163,7 @@ class Sampler:
             self._before = {"rss": self._process.rss_bytes(), **before}
         except ProbeError:
             return
-        self.stands_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
+        self.stands_until = self.around_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
         self.rests_until = sample.t_seconds + REST_SECONDS
 
     def _read_around(self, now: float) -> None:

@@ -33,7 +33,7 @@ class FakeSampler:
         self.taken = 0
         self.closed = 0
         self.probes = {"fake": True}
-        self.stands_until = self.rests_until = float("inf")
+        self.stands_until = self.around_until = self.rests_until = float("inf")
 
     def clock(self) -> float:
         return self.now
@@ -326,12 +326,15 @@ def test_while_nothing_moves_one_glance_is_enough_until_the_leak_watch_wants_a_v
         assert waited(lambda: sampler.taken > taken + 5)
 
 
-def test_while_nothing_moves_the_leak_watch_goes_on() -> None:
+def test_the_leak_watch_hears_until_when_nothing_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Still(100)
     with governor(sampler, interval="10ms") as watched:
-        due_seconds, taken = watched.leaks.due_seconds, sampler.taken
-        assert waited(lambda: watched.leaks.due_seconds > due_seconds)
-        assert sampler.taken == taken
+        stood: list[float] = []
+        monkeypatch.setattr(watched.leaks, "stood", stood.append)
+        began, asked = time.monotonic(), sampler.asked
+        assert waited(lambda: sampler.asked > asked + 3)
+        watched.sample()
+        assert began < stood[-1] < time.monotonic()
 
 
 class Resting(Still):
@@ -339,7 +342,7 @@ class Resting(Still):
 
     def __init__(self, start_mib: float) -> None:
         super().__init__(start_mib)
-        self.stands_until = float("-inf")
+        self.stands_until = self.around_until = float("-inf")
         self.renewed = 0
         self.may_rest = True
 

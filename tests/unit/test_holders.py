@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from amm_exporter.analysis.growth import ELSEWHERE, FRAGMENTATION, NATIVE, OUTSIDE, PYTHON
-from amm_exporter.control.holders import EVERY_SECONDS, SHARE_OF_A_CORE, Holders
+from amm_exporter.control.holders import EVERY_SECONDS, SHARE_OF_A_CORE, STILL_SECONDS, Holders
 from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.policy import load_policy
 from amm_exporter.probes.allocator import AllocatorMemory
@@ -54,6 +54,23 @@ def test_growth_is_told_by_who_holds_it(grows: str, origin: str) -> None:
     assert holders.origin() == origin
 
 
+def test_while_the_resident_set_stands_still_allocators_are_read_less_often() -> None:
+    reads: list[None] = []
+
+    class Counted(Allocators):
+        def read(self) -> tuple[AllocatorMemory, ...]:
+            reads.append(None)
+            return super().read()
+
+    holders = holders_of(watch_of(), Counted(), clock=lambda: 0.0)
+    for step in range(60):
+        holders.look(EVERY_SECONDS * step, 100 * MB)
+    assert len(reads) == 60 * EVERY_SECONDS / STILL_SECONDS
+    holders.look(EVERY_SECONDS * 60, 101 * MB)
+    holders.look(EVERY_SECONDS * 61, 102 * MB)
+    assert len(reads) == 60 * EVERY_SECONDS / STILL_SECONDS + 2
+
+
 def test_only_growth_since_the_onset_counts() -> None:
     allocators = Allocators()
     holders = holders_of(watch_of(), allocators)
@@ -78,10 +95,10 @@ def test_growth_of_the_heap_is_explained_while_the_resident_set_stands_still() -
     holders = holders_of(watch_of(), allocators)
     for step in range(8):
         allocators.native += MB
-        holders.look(EVERY_SECONDS * step, 100 * MB)
+        holders.look(STILL_SECONDS * step, 100 * MB)
     assert holders.origin() is None
     assert holders.origin(series="heap") == NATIVE
-    assert holders.span_seconds == 7 * EVERY_SECONDS
+    assert holders.span_seconds == 7 * STILL_SECONDS
 
 
 @pytest.mark.parametrize(("own", "origin"), [(0, ELSEWHERE), (MB // 4, ELSEWHERE), (MB, PYTHON)])
@@ -90,14 +107,14 @@ def test_of_a_sum_over_processes_the_growth_may_be_anothers(own: int, origin: st
     holders = holders_of(watch_of(), allocators)
     for step in range(8):
         allocators.python += own
-        holders.look(EVERY_SECONDS * step, 100 * MB + step * own)
-    assert holders.origin(series="tree", slope=MB / EVERY_SECONDS) == origin
+        holders.look(STILL_SECONDS * step, 100 * MB + step * own)
+    assert holders.origin(series="tree", slope=MB / STILL_SECONDS) == origin
 
 
 def test_memory_that_does_not_grow_has_no_origin() -> None:
     holders = holders_of(watch_of(), Allocators())
     for step in range(8):
-        holders.look(EVERY_SECONDS * step, 100 * MB)
+        holders.look(STILL_SECONDS * step, 100 * MB)
     assert holders.origin() is None
 
 
@@ -134,7 +151,7 @@ def test_readings_come_as_seldom_as_they_are_dear() -> None:
     leaks, seconds, cost = watch_of(), iter(range(10_000)), 0.002
     holders = holders_of(leaks, Allocators(), clock=lambda: cost * next(seconds))
     for second in range(100):
-        holders.look(float(second), 100 * MB)
+        holders.look(float(second), 100 * MB + second)
     assert leaks.verdicts()["heap"].sample_count == 100 * SHARE_OF_A_CORE / cost
 
 

@@ -52,14 +52,24 @@ def test_a_series_of_its_own_begins_with_a_sample() -> None:
 
 
 def test_while_nothing_moves_the_last_values_count_on() -> None:
+    """A step each five seconds, and nothing between them: told of afterwards, or read each second."""
     told, read = (LeakWatch(load_policy({}, environ={})) for _ in range(2))
-    for second in range(241):
-        resident = 100 * MIB + 100 * KIB * (second // 2)
-        if second % 6 == 0:
+    for second in range(301):
+        resident = 100 * MIB + 100 * KIB * (second // 5)
+        read.add(sample(float(second), resident))
+        if second % 5 == 0:
+            told.stood(second - 1.0)
             told.add(sample(float(second), resident))
-            read.add(sample(float(second), resident))
-        else:
-            told.still(float(second)) if second % 2 else told.glance(float(second), {"rss": resident})
-            read.glance(float(second), {"rss": resident})
-    assert told.verdicts() == read.verdicts()
-    assert told.verdicts()["rss"].sample_count == 241
+    ours, theirs = told.verdicts()["rss"], read.verdicts()["rss"]
+    assert ours.leaking is theirs.leaking is True
+    assert ours.slope == pytest.approx(theirs.slope, rel=0.02)
+    assert ours.sample_count == pytest.approx(theirs.sample_count, abs=3)
+
+
+def test_what_nobody_watched_is_not_made_up() -> None:
+    watch = LeakWatch(load_policy({}, environ={}))
+    watch.stood(50.0)
+    watch.add(sample(100.0, MIB))
+    watch.stood(102.0)
+    watch.add(sample(200.0, MIB))
+    assert watch.verdicts()["rss"].sample_count == 4

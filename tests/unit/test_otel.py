@@ -113,7 +113,7 @@ class EverythingSampler:
         self.probes["limit_sources"] = False
         self.now = 100.0
         self.memory = ProcessMemory(pid=7, rss_bytes=600 * MIB, virtual_bytes=2 * GIB)
-        self.stands_until = self.rests_until = float("-inf")
+        self.stands_until = self.around_until = self.rests_until = float("-inf")
 
     def clock(self) -> float:
         return self.now
@@ -171,6 +171,9 @@ class LeakingWatch:
     """A leak that was found: every value of a verdict is there."""
 
     threshold_bytes_per_second = 291.0
+
+    def stood(self, until_seconds: float) -> None:
+        pass
 
     def add(self, sample: Sample) -> None:
         pass

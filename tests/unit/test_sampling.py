@@ -12,6 +12,7 @@ import pytest
 from probe_trees import MEMINFO, V2_MOUNT, Tree, limits, make_tree, process, v2
 
 from amm_exporter.control.sampling import (
+    AROUND_SECONDS,
     CHILDREN_SECONDS,
     HOST_EVERY_SECONDS,
     LIMIT_SECONDS,
@@ -266,7 +267,20 @@ def test_a_sample_rests_until_the_machine_moves_or_a_child_is_started(
         make_tree(tmp_path / "proc", {"77": process(77, parent=PID)})
         time.sleep(CHILDREN_SECONDS)
     assert taken.renew(stands_until, SLACK) is rests
-    assert taken.stands_until == (stands_until + STAND_SECONDS if rests else stands_until)
+    assert taken.around_until == (stands_until + AROUND_SECONDS if rests else stands_until)
+
+
+def test_a_sample_does_not_rest_when_a_limit_was_changed(tmp_path: Path) -> None:
+    clock = Hand()
+    taken = sampler(tmp_path, clock=clock)
+    (tmp_path / "proc" / "meminfo").write_text(MEMINFO.replace("8388608", str(ROOMY)))
+    taken.take()
+    (tmp_path / "proc" / str(PID) / "limits").write_text(limits(space=GIB))
+    assert taken.renew(clock.now, SLACK)
+    clock.now += LIMIT_SECONDS
+    assert not taken.renew(clock.now, SLACK)
+    taken.take()
+    assert taken.renew(clock.now, SLACK)
 
 
 @pytest.mark.parametrize("available", [8_400_000, 8_380_000], ids=["slack", "less than half is free"])
