@@ -229,13 +229,18 @@ def monitoring(interval: str) -> dict[str, float]:
     return above_idle("amm", interval)
 
 
+def monitoring_growth(interval: str) -> dict[str, float]:
+    """The same in a program that takes a few pages between any two looks: none of them finds what the last one did."""
+    return above_idle("amm", interval, grows=True)
+
+
 def bare_thread(interval: str) -> dict[str, float]:
     """The same for a thread that does nothing but wake up: what no sampler in Python can be below."""
     return above_idle("thread", interval)
 
 
-def above_idle(what: str, interval: str) -> dict[str, float]:
-    command = [sys.executable, "-W", "ignore", __file__, "--idle"]
+def above_idle(what: str, interval: str, *, grows: bool = False) -> dict[str, float]:
+    command = [sys.executable, "-W", "ignore", __file__, *(["--grows"] if grows else []), "--idle"]
     idle, busy = (
         subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
         for arguments in (("nothing", interval), (what, interval))
@@ -244,8 +249,8 @@ def above_idle(what: str, interval: str) -> dict[str, float]:
     return {"percent_of_a_core": (with_it - without) * 100}
 
 
-def idle_share(what: str, interval: str) -> float:
-    """CPU over time of this process, which does nothing itself."""
+def idle_share(what: str, interval: str, *, grows: bool = False) -> float:
+    """CPU over time of this process, which does nothing itself, or takes memory now and then."""
     from opentelemetry.sdk.metrics import MeterProvider
 
     if what == "amm":
@@ -257,8 +262,12 @@ def idle_share(what: str, interval: str) -> float:
     elif what == "thread":
         threading.Thread(target=wake_for_ever, args=(float(interval.removesuffix("s")),), daemon=True).start()
     time.sleep(STARTED_SECONDS)
-    before = time.process_time()
-    time.sleep(IDLE_SECONDS)
+    before, taken = time.process_time(), []
+    end = time.monotonic() + IDLE_SECONDS
+    while (left_seconds := end - time.monotonic()) > 0:
+        if grows:
+            taken.append(b"1" * 20_000)
+        time.sleep(min(left_seconds, 0.9 * float(interval.removesuffix("s")) if grows else left_seconds))
     return (time.process_time() - before) / IDLE_SECONDS
 
 
@@ -307,6 +316,8 @@ ROWS: dict[str, Callable[..., dict[str, float]]] = {
     "gc callback, per collection": gc_callback,
     "monitoring at 1 Hz": lambda: monitoring("1s"),
     "monitoring at 10 Hz": lambda: monitoring("0.1s"),
+    "monitoring at 1 Hz, while memory grows": lambda: monitoring_growth("1s"),
+    "monitoring at 10 Hz, while memory grows": lambda: monitoring_growth("0.1s"),
     "a thread that only wakes up, at 10 Hz": lambda: bare_thread("0.1s"),
     "cachetools LRUCache, watched: a hit": lambda: counting("[] hit"),
     "cachetools LRUCache, watched: a get that misses": lambda: counting("get miss"),
@@ -325,6 +336,8 @@ AT_MOST: dict[str, dict[str, float]] = {
     "gc callback, per collection": {"microseconds": 2},
     "monitoring at 1 Hz": {"percent_of_a_core": 0.05},
     "monitoring at 10 Hz": {"percent_of_a_core": 0.2},
+    "monitoring at 1 Hz, while memory grows": {"percent_of_a_core": 0.05},
+    "monitoring at 10 Hz, while memory grows": {"percent_of_a_core": 0.2},
     "cachetools LRUCache, watched: a hit": {"ns": 100},
     "cachetools LRUCache, watched: a get that misses": {"ns": 100},
     "cachetools LRUCache, watched: a KeyError": {"ns": 100},
@@ -337,6 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--idle", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--grows", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--import", dest="imports", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--only", default="", help="rows whose name has this in it")
     arguments = parser.parse_args()
@@ -347,7 +361,7 @@ def main() -> None:
         print(json.dumps(import_over_otel()))
         return
     if arguments.idle:
-        print(idle_share(*arguments.idle))
+        print(idle_share(*arguments.idle, grows=arguments.grows))
         return
     package = Path(__file__).parent.parent / "amm_exporter"
     subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)  # as whoever installs it does

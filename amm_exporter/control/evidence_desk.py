@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("amm.control")
 
 LISTEN_SECONDS = STAND_SECONDS
-"""How often it wants to hear of a sample: whoever asks for evidence waits that long."""
+"""How often it wants to hear of a sample: whoever asks for evidence waits that long, or for the next rest."""
 CENSUS_EVERY_SECONDS = 60.0
 CENSUS_SECONDS = 0.05
 TOP_TYPES = 10

@@ -1,6 +1,6 @@
 """Evidence on request: `amm evidence --pid` leaves a request file, the process with that pid answers beside it.
 
-The files lie in a directory that only the user can enter. The process looks for a request every three seconds (2 us);
+The files lie in a directory that only the user can enter. The process looks for a request every few seconds (2 us);
 it answers in a thread of its own, since tracing takes seconds and the sampling must go on.
 """
 
@@ -39,7 +39,7 @@ class NoAnswerError(AMMError):
 
 
 class RequestBox:
-    """The process's side. `look()` is called every three seconds; `answer` does the work, in a thread."""
+    """The process's side. `look()` is called every few seconds; `answer` does the work, in a thread."""
 
     def __init__(self, answer: Answer, *, environ: Mapping[str, str] = os.environ) -> None:
         self._answer = answer

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from amm_exporter.model import Sample, Tier
 
 CAPACITY = 720
-"""Points kept: one for each pixel or two of a chart. 36 minutes at one in three seconds, then ever fewer."""
+"""Points kept: one for each pixel or two of a chart. 36 minutes at one in three seconds, then ever fewer; one in thirty
+while nothing moves."""
 MAX_EVENTS = 50
 _COLUMNS = ("t", "rss", "ratio", "limit", "tier")
 
