@@ -17,14 +17,14 @@ from amm_exporter.control.leak_watch import LeakWatch
 from amm_exporter.control.listeners import Listener, Listeners, TierListener
 from amm_exporter.control.pause import Pause
 from amm_exporter.control.plugins import load_plugins
-from amm_exporter.control.sampling import STAND_SECONDS, Sampler
-from amm_exporter.control.tier_keeper import TierKeeper
+from amm_exporter.control.sampling import Sampler
+from amm_exporter.control.standing import Standing
+from amm_exporter.control.tier_keeper import TierKeeper, log_change
 from amm_exporter.errors import AMMError, PolicyError
 from amm_exporter.model import Sample, Tier, TierChange
 from amm_exporter.policy import Policy, load_policy
 from amm_exporter.policy.values import PlanValue
 from amm_exporter.probes.gc_events import GcProbe
-from amm_exporter.units import format_ratio, format_size
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
@@ -77,9 +77,7 @@ class Governor:
         """State of a fresh start, here and in a forked child."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._stands_until = self._around_until = self._rests_until = float("-inf")
-        self._still_seconds = float("-inf")
-        self._slack_bytes = 0
+        self._standing = Standing(self._sampler)
         self._keeper = TierKeeper(self.policy, self._clock())
         self._latest: Sample | None = None
         self._complained = False
@@ -116,9 +114,10 @@ class Governor:
         with self._lock:
             sample = self._latest = self._sampler.take()
             change = self._keeper.decide(sample)
-            self.leaks.stood(self._still_seconds)
+            self.leaks.stood(self._standing.still_seconds)
             self.leaks.add(sample)
-            self._stand(sample)
+            slack_bytes, patience_seconds = self._keeper.slack_bytes, self._listeners.shortest_seconds
+            self._standing.begin(sample.t_seconds, slack_bytes=slack_bytes, patience_seconds=patience_seconds)
         self._publish(sample, change)
         return sample
 
@@ -130,7 +129,7 @@ class Governor:
         """
         undo = self._listeners.on_sample(listener, every_seconds)
         with self._lock:  # after a glance that may be under way: it has not heard of this listener
-            self._stands_until = self._around_until = self._rests_until = float("-inf")
+            self._standing.end()
         return undo
 
     def on_rest(self, listener: Callable[[], object]) -> Callable[[], None]:
@@ -230,13 +229,14 @@ class Governor:
     def _run(self, pause: Pause) -> None:
         """Until `pause` ends. What is in this loop is run in cold caches: each line counts at ten looks a second."""
         clock, interval_seconds, over = self._clock, self.policy.interval_seconds, pause.over
+        standing, sampler = self._standing, self._sampler
         due = clock() + interval_seconds
         while not over(due - clock()):
             now = clock()
             self.lateness_seconds = max(0.0, now - due)
-            if now < self._rests_until and self._sampler.is_still() and (now < self._around_until or self._rest(now)):
+            if now < standing.rests_until and sampler.is_still() and (now < standing.around_until or self._rest(now)):
                 due = now + interval_seconds
-                self._still_seconds = now
+                standing.still_seconds = now
             else:
                 due = self._tick(now) + clock()
 
@@ -261,9 +261,8 @@ class Governor:
     def _rest(self, now: float) -> bool:
         """Whether the sample, whose time is over, goes on standing: nothing has moved, here or around."""
         with self._lock:
-            if not self._sampler.renew(now, self._slack_bytes):
+            if not self._standing.renew(now):
                 return False
-            self._around_until = self._sampler.around_until
         self._note(time.time())
         self._listeners.tell_rest()
         return True
@@ -271,24 +270,16 @@ class Governor:
     def _glance(self, now: float) -> bool:
         """Whether a glance is enough: the last sample stands, and nothing has moved much since."""
         with self._lock:
-            found = self._sampler.glance(self._slack_bytes) if now < self._stands_until else None
+            standing = self._standing
+            found = self._sampler.glance(standing.slack_bytes) if now < standing.stands_until else None
             if found is not None:
-                self.leaks.stood(self._still_seconds)
+                self.leaks.stood(standing.still_seconds)
                 self.leaks.glance(now, found)
             return found is not None
 
-    def _stand(self, sample: Sample) -> None:
-        """Until when glances will do: not at all where memory is tight, and no longer than a listener wants to wait."""
-        self._slack_bytes = self._keeper.slack_bytes
-        patience_seconds = self._listeners.shortest_seconds if self._slack_bytes else float("-inf")
-        self._stands_until = min(self._sampler.stands_until, sample.t_seconds + patience_seconds)
-        may_rest = patience_seconds >= STAND_SECONDS
-        self._around_until = self._sampler.around_until if may_rest else self._stands_until
-        self._rests_until = self._sampler.rests_until if may_rest else self._stands_until
-
     def _publish(self, sample: Sample, change: TierChange | None) -> None:
         if change is not None:
-            _log_change(change)
+            log_change(change)
         self._listeners.tell(sample, self.tier, change)
 
     # -- threads and forks
@@ -304,15 +295,3 @@ class Governor:
         for listener in tuple(self._fork_listeners):
             listener()
         self._start_thread()
-
-
-def _log_change(change: TierChange) -> None:
-    reading = change.reading
-    where = (
-        f"{reading.scope} uses {format_size(reading.used_bytes)}, {format_ratio(reading.ratio)} of "
-        f"{format_size(reading.limit_bytes)}"
-        if reading
-        else "no reading"
-    )
-    level = logging.WARNING if change.tier > change.previous and change.tier >= Tier.HIGH else logging.INFO
-    log.log(level, "memory tier %s -> %s: %s", change.previous.name, change.tier.name, where)

@@ -19,6 +19,7 @@ from amm_exporter.analysis.tiers import (
 from amm_exporter.errors import PolicyError
 from amm_exporter.model import RAISED_TIERS, Reading, Sample, Tier, TierChange
 from amm_exporter.policy import Policy
+from amm_exporter.units import format_ratio, format_size
 
 log = logging.getLogger("amm.control")
 
@@ -125,3 +126,16 @@ class TierKeeper:
         if about not in self._complaints:
             self._complaints.add(about)
             log.warning("%s", text)
+
+
+def log_change(change: TierChange) -> None:
+    """Loud where it worsens."""
+    reading = change.reading
+    where = (
+        f"{reading.scope} uses {format_size(reading.used_bytes)}, {format_ratio(reading.ratio)} of "
+        f"{format_size(reading.limit_bytes)}"
+        if reading
+        else "no reading"
+    )
+    level = logging.WARNING if change.tier > change.previous and change.tier >= Tier.HIGH else logging.INFO
+    log.log(level, "memory tier %s -> %s: %s", change.previous.name, change.tier.name, where)
