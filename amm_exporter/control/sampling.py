@@ -164,6 +164,8 @@ class Sampler:
         except ProbeError:
             return
         self.stands_until = self.around_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)
+        if self._host is not None and _is_roomy(self._host):
+            self.around_until += AROUND_SECONDS - STAND_SECONDS
         self.rests_until = sample.t_seconds + REST_SECONDS
 
     def _read_around(self, now: float) -> None:

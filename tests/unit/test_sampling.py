@@ -261,13 +261,14 @@ def test_a_sample_rests_until_the_machine_moves_or_a_child_is_started(
     meminfo = tmp_path / "proc" / "meminfo"
     meminfo.write_text(MEMINFO.replace("8388608", str(ROOMY)))
     taken.take()
-    stands_until = taken.stands_until
     meminfo.write_text(MEMINFO.replace("8388608", str(available)))
     if child:
         make_tree(tmp_path / "proc", {"77": process(77, parent=PID)})
         time.sleep(CHILDREN_SECONDS)
-    assert taken.renew(stands_until, SLACK) is rests
-    assert taken.around_until == (stands_until + AROUND_SECONDS if rests else stands_until)
+    around_until = taken.around_until
+    assert around_until == clock.now + AROUND_SECONDS
+    assert taken.renew(around_until, SLACK) is rests
+    assert taken.around_until == (around_until + AROUND_SECONDS if rests else around_until)
 
 
 def test_a_sample_does_not_rest_when_a_limit_was_changed(tmp_path: Path) -> None:
@@ -315,6 +316,7 @@ def test_a_sample_stands_no_longer_than_the_machine_is_looked_at(
     (tmp_path / "proc" / "meminfo").write_text(MEMINFO.replace("8388608", available))
     taken.take()
     assert taken.stands_until == clock.now + seconds
+    assert taken.around_until == (clock.now + AROUND_SECONDS if seconds == STAND_SECONDS else taken.stands_until)
 
 
 # -- what breaks
