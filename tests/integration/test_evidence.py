@@ -221,6 +221,9 @@ def test_the_chain_is_sought_to_what_tells_most(types: dict[str, list[tuple[Any,
 class LeakingWatch:
     leaking = False
 
+    def stood(self, until_seconds: float) -> None:
+        pass
+
     def add(self, sample: object) -> None:
         pass
 
