@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 AGAIN_SECONDS = 0.5
@@ -33,17 +34,15 @@ class TestThreads:
         """Whether the phase is being stopped, or just was."""
         self._before: frozenset[threading.Thread] = frozenset()
         self._interrupted: dict[threading.Thread, float] = {}
-        self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
-        self._ours = self._on_exception
 
     def begin(self) -> None:
-        if self._hook is None:  # not before the first phase: pytest's own hook is to be behind this one
-            self._hook, threading.excepthook = threading.excepthook, self._ours
+        self._listen()
         alone = threading.active_count() == 1  # as nearly always; three times as quick to know
         self._before = _MAIN if alone else frozenset(threading.enumerate())
 
     def interrupt(self) -> None:
         """Raise SystemExit in each of them: it ends a thread without a word."""
+        self._listen()
         now = time.monotonic()
         for thread in self._own():
             if now - self._interrupted.get(thread, -AGAIN_SECONDS) < AGAIN_SECONDS:
@@ -63,8 +62,15 @@ class TestThreads:
 
     def close(self) -> None:
         self._stopped = lambda: False  # who has taken over the hook may still call it
-        if self._hook is not None and threading.excepthook is self._ours:
-            threading.excepthook = self._hook
+        hook = threading.excepthook
+        if isinstance(hook, partial) and hook.func == self._on_exception:
+            (threading.excepthook,) = hook.args
+
+    def _listen(self) -> None:
+        """Before whoever has the hook now: a test may have set it anew, and pytest before 8.4 does in each phase."""
+        hook = threading.excepthook
+        if not (isinstance(hook, partial) and hook.func == self._on_exception):
+            threading.excepthook = partial(self._on_exception, hook)
 
     def _own(self) -> list[threading.Thread]:
         frames = sys._current_frames()
@@ -72,14 +78,16 @@ class TestThreads:
         others = (thread for thread in threading.enumerate() if thread not in self._before)
         return [each for each in others if (frame := frames.get(each.ident or 0)) is not None and _may_grow(frame)]
 
-    def _on_exception(self, arguments: threading.ExceptHookArgs) -> None:
+    def _on_exception(
+        self, behind: Callable[[threading.ExceptHookArgs], object], arguments: threading.ExceptHookArgs
+    ) -> None:
         """pytest keeps what a thread raised, with all its variables, and warns: not for what ending it raised.
 
         That may be a MemoryError before anything is interrupted: the watchdog has lowered the limit by then.
         """
-        by_us = issubclass(arguments.exc_type, (SystemExit, MemoryError)) and self._stopped()
-        if not by_us and self._hook is not None:
-            self._hook(arguments)
+        ends = issubclass(arguments.exc_type, (SystemExit, MemoryError)) and arguments.thread not in self._before
+        if not (ends and self._stopped()):
+            behind(arguments)
 
 
 def _may_grow(frame: FrameType) -> bool:

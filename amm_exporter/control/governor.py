@@ -113,8 +113,10 @@ class Governor:
         """Look now, decide the tier, publish both; the same as a tick of the thread."""
         with self._lock:
             sample = self._latest = self._sampler.take()
+            still_seconds = self._standing.still_seconds
+            self._keeper.stood(min(still_seconds, sample.t_seconds - self.policy.interval_seconds))
             change = self._keeper.decide(sample)
-            self.leaks.stood(self._standing.still_seconds)
+            self.leaks.stood(still_seconds)
             self.leaks.add(sample)
             slack_bytes, patience_seconds = self._keeper.slack_bytes, self._listeners.shortest_seconds
             self._standing.begin(sample.t_seconds, slack_bytes=slack_bytes, patience_seconds=patience_seconds)
@@ -125,7 +127,7 @@ class Governor:
         """Call `listener(sample, tier)` after every sample, from the sampling thread; returns what undoes it.
 
         `every_seconds` is for whoever needs no more than one sample in that time, and every one that changes the tier;
-        from STAND_SECONDS on, for whoever can go without while nothing moves (see `on_rest`).
+        from three seconds on, for whoever can go without for thirty while nothing moves (see `on_rest`).
         """
         undo = self._listeners.on_sample(listener, every_seconds)
         with self._lock:  # after a glance that may be under way: it has not heard of this listener
@@ -133,7 +135,7 @@ class Governor:
         return undo
 
     def on_rest(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener()` in place of a sample each AROUND_SECONDS while nothing moves; returns what undoes it."""
+        """Call `listener()` in place of a sample every five seconds while nothing moves; returns what undoes it."""
         return self._listeners.on_rest(listener)
 
     def on_tier(self, listener: TierListener) -> Callable[[], None]:
@@ -261,7 +263,7 @@ class Governor:
     def _rest(self, now: float) -> bool:
         """Whether the sample, whose time is over, goes on standing: nothing has moved, here or around."""
         with self._lock:
-            if not self._standing.renew(now):
+            if self._listeners.wait(now) or not self._standing.renew(now):
                 return False
         self._note(time.time())
         self._listeners.tell_rest()

@@ -72,8 +72,8 @@ class Holders:
         held = self._read(t_seconds, resident_bytes)
         cost_seconds = self._clock() - began
         self._not_before = t_seconds + max(EVERY_SECONDS, cost_seconds / SHARE_OF_A_CORE)
-        self._resident_bytes, self._still_until = resident_bytes, t_seconds + STILL_SECONDS
         if held is not None:
+            self._resident_bytes, self._still_until = resident_bytes, t_seconds + STILL_SECONDS
             self._readings.append(held)
             self.leaks.feed("heap", t_seconds, held.heap_bytes)
 

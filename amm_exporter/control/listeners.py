@@ -23,12 +23,13 @@ _T = TypeVar("_T")
 class _Paced:
     """A listener of samples, and when it is due again."""
 
-    __slots__ = ("due_seconds", "every_seconds", "listener")
+    __slots__ = ("due_seconds", "every_seconds", "is_behind", "listener")
 
     def __init__(self, listener: Listener, every_seconds: float) -> None:
         self.listener = listener
         self.every_seconds = every_seconds
         self.due_seconds = float("-inf")
+        self.is_behind = False
 
 
 class Listeners:
@@ -65,9 +66,14 @@ class Listeners:
             for tier_listener in tuple(self._on_tier):
                 self._isolated(tier_listener, change)
         for paced in tuple(self._on_sample):
-            if sample.t_seconds >= paced.due_seconds or change is not None:
+            paced.is_behind = sample.t_seconds < paced.due_seconds and change is None
+            if not paced.is_behind:
                 paced.due_seconds = sample.t_seconds + paced.every_seconds
                 self._isolated(paced.listener, sample, tier)
+
+    def wait(self, t_seconds: float) -> bool:
+        """Whether one that is due by then has not heard of the last sample."""
+        return any(paced.is_behind and paced.due_seconds <= t_seconds for paced in tuple(self._on_sample))
 
     def tell_rest(self) -> None:
         for listener in tuple(self._on_rest):

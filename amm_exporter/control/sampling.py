@@ -18,7 +18,7 @@ from amm_exporter.probes.process import ProcessProbe, TreeProbe
 log = logging.getLogger("amm.control")
 
 CHILDREN_SECONDS = 1.0
-"""How often new children are looked for."""
+"""How often new children are looked for, at most."""
 STAND_SECONDS = 3.0
 """How long a sample may stand while memory is calm: a whole look costs as much as ten glances."""
 PRESSURE_SECONDS = 4.0
@@ -32,7 +32,7 @@ REST_SECONDS = 30.0
 HOST_EVERY_SECONDS = 0.25
 """The machine, while less than half of it is free."""
 ROOMY_HOST_SECONDS = STAND_SECONDS
-"""The machine, while more is: it does not move as fast as one process can, and costs more to read."""
+"""The machine, while more is and the process moves: it does not move as fast as one process can, and costs more."""
 _T = TypeVar("_T")
 
 
@@ -134,6 +134,8 @@ class Sampler:
     def renew(self, now: float, slack_bytes: int) -> bool:
         """Whether the last sample of a process that `is_still` stands for another AROUND_SECONDS: no child was started,
         no limit was changed, and the machine has not moved by so much. A fifth of a sample."""
+        if self.glance(1) is None:  # what stands is to be what is, not less than the slack beside it
+            return False
         try:
             alone = self._tree.is_alone if self._needs_tree else True
             limits = self._limit.read()
@@ -143,7 +145,7 @@ class Sampler:
         moved_bytes = abs(host.used_bytes - self._host.used_bytes) if self._host else slack_bytes
         if not alone or limits is not self._limits or not _is_roomy(host) or moved_bytes >= slack_bytes:
             return False
-        self._host_due = self.around_until = now + AROUND_SECONDS
+        self.around_until = now + AROUND_SECONDS
         return True
 
     def _hold(self, sample: Sample) -> None:
@@ -153,14 +155,16 @@ class Sampler:
         self._limits = sample.limits
         if sample.process is None:
             return
-        self._held, before = {}, {}
-        if sample.cgroup is not None and any(each.scope == "cgroup" for each in sample.readings):
+        self._held, before = {}, {"rss": sample.process.rss_bytes}
+        cgroup_read = any(each.scope == "cgroup" for each in sample.readings)
+        if sample.cgroup is not None and (cgroup_read or sample.cgroup.limit_bytes is not None):
             self._held["cgroup"], before["cgroup"] = self._limit.working_set_bytes, sample.cgroup.working_set_bytes
         if sample.tree is not None and len(sample.tree.processes) > 1:
             self._held["tree"], before["tree"] = self._tree.rss_bytes, sample.tree.rss_bytes
+        self._before = before
         self.is_still = _cannot_tell if self._held else self._process.is_still
         try:
-            self._before = {"rss": self._process.rss_bytes(), **before}
+            self._process.rss_bytes()
         except ProbeError:
             return
         self.stands_until = self.around_until = min(sample.t_seconds + STAND_SECONDS, self._host_due)

@@ -34,6 +34,10 @@ class Filling:
         self.headroom_bytes = reading.headroom_bytes
         self.rate = self.trend = 0.0
 
+    def rest(self, elapsed_seconds: float) -> None:
+        self.rate = fill_rate(self.rate, 0, elapsed_seconds)
+        self.trend = smoothed_rate(self.trend, 0, elapsed_seconds)
+
     def follow(self, reading: Reading, elapsed_seconds: float) -> None:
         grown, self._used_bytes = reading.used_bytes - self._used_bytes, reading.used_bytes
         self.headroom_bytes = reading.headroom_bytes
@@ -55,6 +59,14 @@ class TierKeeper:
         self._enter_limit = 0
         self._starts_until: float | None = t_seconds + SMOOTHING_SECONDS
         self._complaints: set[str] = set()
+
+    def stood(self, until_seconds: float) -> None:
+        """Nothing had moved until then: what has grown by the next sample grew since."""
+        elapsed = until_seconds - self._t_seconds
+        if elapsed > 0.0:
+            self._t_seconds = until_seconds
+            for filling in self._fillings.values():
+                filling.rest(elapsed)
 
     def decide(self, sample: Sample) -> TierChange | None:
         """The change that this sample makes, None where the tier stays."""

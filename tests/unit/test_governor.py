@@ -370,6 +370,29 @@ def test_while_nothing_moves_here_or_around_who_waits_is_called_in_place_of_a_sa
         assert len(told) <= heard + 1
 
 
+def test_a_sample_does_not_rest_while_a_listener_has_not_heard_of_it() -> None:
+    sampler = Resting(100)
+    watched = governor(sampler, interval="10ms")
+    heard: list[float] = []
+    watched.subscribe(lambda sample, _: heard.append(sample.t_seconds), every_seconds=STAND_SECONDS)
+    with watched:
+        watched.sample()  # as a scrape does, when the listener is not due
+        last = watched.latest
+        assert last is not None
+        assert waited(lambda: heard[-1] >= last.t_seconds)
+        assert waited(lambda: sampler.renewed > 5)
+
+
+def test_what_grows_after_a_rest_grew_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = FakeSampler(100, 400, limit_bytes=2000 * MIB)
+    watched = governor(sampler)
+    watched.sample()
+    sampler.now += 29.0
+    watched._standing.still_seconds = sampler.now
+    watched.sample()
+    assert watched._keeper.pause_seconds < 1.0
+
+
 @pytest.mark.parametrize("every_seconds", [0.0, 0.05, STAND_SECONDS])
 def test_a_sample_rests_only_if_every_listener_can_go_without(every_seconds: float) -> None:
     sampler = Resting(100)

@@ -78,6 +78,31 @@ def test_a_memory_error_in_a_thread_is_told_unless_it_ends_a_stopped_test(
     assert threading.excepthook is before
 
 
+def test_a_thread_that_was_there_before_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of an earlier test that has no memory any more: the next ones find it dead."""
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    threads = TestThreads(lambda: True)
+    with busy() as thread:
+        threads.begin()
+        arguments = threading.ExceptHookArgs((MemoryError, MemoryError(), None, thread))
+        threading.excepthook(arguments)
+    threads.close()
+    assert told == [arguments]
+
+
+def test_a_hook_that_a_test_has_set_hears_nothing_of_the_next_ones_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    threads = TestThreads(lambda: True)
+    threads.begin()
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    threads.interrupt()
+    threading.excepthook(threading.ExceptHookArgs((SystemExit, SystemExit(), None, None)))
+    threads.close()
+    assert not told
+    assert threading.excepthook == told.append
+
+
 def test_whoever_has_taken_over_the_hook_is_told_all_after_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[object] = []
     monkeypatch.setattr(threading, "excepthook", told.append)

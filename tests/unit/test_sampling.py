@@ -294,6 +294,35 @@ def test_a_sample_does_not_rest_on_a_machine_that_fills(tmp_path: Path, availabl
     assert taken.renew(taken.stands_until, 100 * MIB) is (available == 8_400_000)
 
 
+def test_a_sample_that_is_not_what_is_does_not_rest(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, clock=Hand())
+    (tmp_path / "proc" / "meminfo").write_text(MEMINFO.replace("8388608", str(ROOMY)))
+    taken.take()
+    (tmp_path / STATM).write_text("999999 301 100 1 0 500 0\n")
+    assert taken.glance(SLACK) is not None
+    assert taken.is_still()
+    assert not taken.renew(taken.around_until, SLACK)
+
+
+def test_after_a_rest_a_scrape_sees_the_machine_as_it_is(tmp_path: Path) -> None:
+    clock = Hand()
+    taken = sampler(tmp_path, clock=clock)
+    meminfo = tmp_path / "proc" / "meminfo"
+    meminfo.write_text(MEMINFO.replace("8388608", str(ROOMY)))
+    taken.take()
+    meminfo.write_text(MEMINFO.replace("8388608", str(ROOMY - 1)))
+    clock.now = taken.around_until
+    assert taken.renew(clock.now, SLACK)
+    assert shown(taken) == (ROOMY - 1) * KIB
+
+
+def test_a_cgroup_with_a_limit_is_glanced_at_whatever_the_tier_is_decided_by(tmp_path: Path) -> None:
+    taken = sampler(tmp_path, {"signal": "tree"}, cgroup=v2(maximum=GIB, current=100 * MIB, inactive=0))
+    taken.take()
+    assert not taken.is_still()
+    assert taken.glance(SLACK) == {"rss": 300 * PAGE_BYTES, "cgroup": 100 * MIB}
+
+
 def test_a_sample_does_not_rest_on_what_cannot_be_read(tmp_path: Path) -> None:
     taken = sampler(tmp_path, clock=Hand())
     meminfo = tmp_path / "proc" / "meminfo"
