@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from probe_trees import MEMINFO, V2_MOUNT, Tree, limits, make_tree, process, v2
 
 from amm_exporter.control.sampling import (
     AROUND_SECONDS,
-    CHILDREN_SECONDS,
     HOST_EVERY_SECONDS,
     LIMIT_SECONDS,
     ROOMY_HOST_SECONDS,
@@ -264,7 +262,7 @@ def test_a_sample_rests_until_the_machine_moves_or_a_child_is_started(
     meminfo.write_text(MEMINFO.replace("8388608", str(available)))
     if child:
         make_tree(tmp_path / "proc", {"77": process(77, parent=PID)})
-        time.sleep(CHILDREN_SECONDS)
+        taken._tree._descendants.forget(77)  # look anew, as after a second
     around_until = taken.around_until
     assert around_until == clock.now + AROUND_SECONDS
     assert taken.renew(around_until, SLACK) is rests
