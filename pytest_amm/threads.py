@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import TypeAlias
+
+Hook: TypeAlias = Callable[[threading.ExceptHookArgs], object]
 
 AGAIN_SECONDS = 0.5
 """A thread that swallowed the exception gets it again after this; sooner would hit its own clean-up."""
@@ -62,15 +65,18 @@ class TestThreads:
 
     def close(self) -> None:
         self._stopped = lambda: False  # who has taken over the hook may still call it
-        hook = threading.excepthook
-        if isinstance(hook, partial) and hook.func == self._on_exception:
-            (threading.excepthook,) = hook.args
+        if (behind := self._behind()) is not None:
+            threading.excepthook = behind
 
     def _listen(self) -> None:
         """Before whoever has the hook now: a test may have set it anew, and pytest before 8.4 does in each phase."""
+        if self._behind() is None:
+            threading.excepthook = partial(self._on_exception, threading.excepthook)
+
+    def _behind(self) -> Hook | None:
+        """The hook that ours has taken the place of, while ours is the first."""
         hook = threading.excepthook
-        if not (isinstance(hook, partial) and hook.func == self._on_exception):
-            threading.excepthook = partial(self._on_exception, hook)
+        return hook.args[0] if isinstance(hook, partial) and hook.func == self._on_exception else None
 
     def _own(self) -> list[threading.Thread]:
         frames = sys._current_frames()
@@ -78,9 +84,7 @@ class TestThreads:
         others = (thread for thread in threading.enumerate() if thread not in self._before)
         return [each for each in others if (frame := frames.get(each.ident or 0)) is not None and _may_grow(frame)]
 
-    def _on_exception(
-        self, behind: Callable[[threading.ExceptHookArgs], object], arguments: threading.ExceptHookArgs
-    ) -> None:
+    def _on_exception(self, behind: Hook, arguments: threading.ExceptHookArgs) -> None:
         """pytest keeps what a thread raised, with all its variables, and warns: not for what ending it raised.
 
         That may be a MemoryError before anything is interrupted: the watchdog has lowered the limit by then.
