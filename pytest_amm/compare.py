@@ -6,6 +6,8 @@ alone. Several base reports add what each test differed by among them.
 
 With xdist the tests of a process come in another order each time. What earlier tests left resident the next can take
 without growing: where that was more in the base than now, it can be all that makes a difference.
+
+A test that failed or was skipped has not done its work: what it took then is no measure of it.
 """
 
 from __future__ import annotations
@@ -52,27 +54,27 @@ class Change:
 
 
 def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> list[Change]:
-    """Changes of all tests that the newest base has too, the largest growth first."""
+    """Changes of all tests that did their work in the newest base too, the largest growth first."""
     before = [_growths(base["tests"]) for base in bases]
     now = _growths(tests)
     newest = before[-1]
     places = {test["nodeid"]: (test.get("file", ""), test.get("line", 0)) for test in tests}
-    common = [nodeid for nodeid in now if nodeid in newest]
-    noise_bytes = noise(now[nodeid] - newest[nodeid] for nodeid in common)
+    common = [key for key in now if key in newest]
+    noise_bytes = noise(now[key] - newest[key] for key in common)
     lay_before, lies_now = _lay_resident(bases[-1]["tests"]), _lay_resident(tests)
     changes = [
         Change(
             nodeid=nodeid,
-            base_bytes=newest[nodeid],
-            now_bytes=now[nodeid],
+            base_bytes=newest[nodeid, outcome],
+            now_bytes=now[nodeid, outcome],
             noise_bytes=max(
                 noise_bytes,
-                _spread([base[nodeid] for base in before if nodeid in base]),
+                _spread([base[nodeid, outcome] for base in before if (nodeid, outcome) in base]),
                 lay_before.get(nodeid, 0) - lies_now.get(nodeid, 0),
             ),
             location=places[nodeid],
         )
-        for nodeid in common
+        for nodeid, outcome in common
     ]
     return sorted(changes, key=lambda change: -change.difference_bytes)
 
@@ -80,8 +82,14 @@ def compare(bases: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
 def caveats(base: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
     """What the comparison with the newest base leaves out, and what may differ by itself."""
     before, now = ({test["nodeid"] for test in report["tests"]} for report in (base, document))
-    if before != now:
-        yield f"not compared: {len(now - before)} new or renamed here, {len(before - now)} only in the base"
+    compared = {nodeid for nodeid, _ in _growths(base["tests"]).keys() & _growths(document["tests"]).keys()}
+    left_out = (
+        (len(now - before), "new or renamed here"),
+        (len(before - now), "only in the base"),
+        (len((before & now) - compared), "that did not pass in both"),
+    )
+    if told := ", ".join(f"{count} {words}" for count, words in left_out if count):
+        yield f"not compared: {told}"
     was, is_now = (_environment(report.get("session")) for report in (base, document))
     if was and was != is_now:
         yield f"the base is of {was}, this run of {is_now}: what tests take differs by that as well"
@@ -115,7 +123,7 @@ def regressions(changes: Sequence[Change], fail_ratio: float) -> list[Change]:
 def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int, width: int = 120) -> Iterator[str]:
     """The comparison for the terminal: what grew or shrank beyond the noise."""
     if not changes:
-        yield "no test stands in both runs: nothing was compared"
+        yield "no test passed in both runs: nothing was compared"
         return
     told = [change for change in changes if change.beyond_noise]
     if not told:
@@ -136,9 +144,11 @@ def lines(changes: Sequence[Change], *, fail_ratio: float | None, count: int, wi
         yield f"this fails the run: {grew} by more than {format_ratio(fail_ratio or 0)} and more than the noise"
 
 
-def _growths(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Growth by test; of several runs of one test (reruns) the last. Not where its process ended and nobody saw it."""
-    return {test["nodeid"]: int(test["growth_bytes"]) for test in tests if test.get("phases") != []}
+def _growths(tests: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
+    """Growth by test and outcome; of several runs of one test (reruns) the last. Not of one that failed, or whose
+    process ended unseen; an expected failure (`skipped`) did the same each time."""
+    ended = {(test["nodeid"], test["outcome"]): test for test in tests if test["outcome"] in ("passed", "skipped")}
+    return {key: int(test["growth_bytes"]) for key, test in ended.items() if test.get("phases") != []}
 
 
 def _lay_resident(tests: Sequence[Mapping[str, Any]]) -> dict[str, int]:

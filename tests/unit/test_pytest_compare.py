@@ -13,7 +13,11 @@ MB = 1 << 20
 
 
 def document(growths: dict[str, int]) -> dict[str, Any]:
-    return {"tests": [{"nodeid": name, "growth_bytes": growth} for name, growth in growths.items()]}
+    return {"tests": [{"nodeid": name, "outcome": "passed", "growth_bytes": size} for name, size in growths.items()]}
+
+
+def with_outcome(report: dict[str, Any], nodeid: str, outcome: str) -> dict[str, Any]:
+    return {"tests": [{**test, "outcome": outcome} if test["nodeid"] == nodeid else test for test in report["tests"]]}
 
 
 def jittered(seed: int, jitter: int = MB) -> dict[str, int]:
@@ -67,7 +71,7 @@ def test_what_could_not_be_compared_is_told() -> None:
     base, now = document({"a": 1, "gone": 9}), document({"a": 1, "new": 9, "newer": 9})
     assert list(caveats(base, now)) == ["not compared: 2 new or renamed here, 1 only in the base"]
     assert list(caveats(base, base)) == []
-    assert list(lines([], fail_ratio=0.1, count=5)) == ["no test stands in both runs: nothing was compared"]
+    assert list(lines([], fail_ratio=0.1, count=5)) == ["no test passed in both runs: nothing was compared"]
 
 
 def test_another_python_or_system_is_told() -> None:
@@ -108,7 +112,13 @@ def test_noise_with_a_long_tail_seldom_fails_a_run() -> None:
 
 
 def placed(growth: int, start: int, worker: str) -> dict[str, object]:
-    return {"nodeid": "t", "growth_bytes": growth, "worker": worker, "phases": [{"start_bytes": start}]}
+    return {
+        "nodeid": "t",
+        "outcome": "passed",
+        "growth_bytes": growth,
+        "worker": worker,
+        "phases": [{"start_bytes": start}],
+    }
 
 
 @pytest.mark.parametrize(("lay_in_base", "regressed"), [(0, True), (4 * MB, True), (6 * MB, False)])
@@ -121,5 +131,27 @@ def test_what_lay_resident_before_a_test_may_have_hidden_its_need(lay_in_base: i
 
 
 def test_a_test_whose_process_ended_unseen_is_not_compared() -> None:
-    unseen = {"tests": [{"nodeid": "t", "growth_bytes": 0, "phases": []}]}
+    unseen = {"tests": [{"nodeid": "t", "outcome": "passed", "growth_bytes": 0, "phases": []}]}
     assert compare([unseen], document({"t": 90 * MB})["tests"]) == []
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "failed"])
+def test_a_test_that_did_not_do_its_work_before_has_not_regressed(outcome: str) -> None:
+    """It took nothing in the base, and takes what it needs now that it is fixed or no longer skipped."""
+    base = with_outcome(document({f"t{number}": 0 for number in range(10)}), "t0", outcome)
+    now = document({f"t{number}": 40 * MB * (number == 0) for number in range(10)})
+    assert regressions(compare([base], now["tests"]), 0.1) == []
+    assert list(caveats(base, now)) == ["not compared: 1 that did not pass in both"]
+
+
+def test_tests_that_failed_make_no_noise() -> None:
+    """One was stopped early, which made of 5 small differences a noise that hid the regression of another."""
+    base = document({f"t{number}": 10 * MB for number in range(6)} | {"stopped": 90 * MB})
+    grown = {f"t{number}": 10 * MB - 4096 for number in range(5)} | {"t5": 14 * MB, "stopped": 20 * MB}
+    now = with_outcome(document(grown), "stopped", "failed")
+    assert [change.nodeid for change in regressions(compare([base], now["tests"]), 0.1)] == ["t5"]
+
+
+def test_an_expected_failure_is_compared() -> None:
+    base, now = (with_outcome(document({"t": size}), "t", "skipped") for size in (10 * MB, 30 * MB))
+    assert [change.nodeid for change in regressions(compare([base], now["tests"]), 0.1)] == ["t"]
