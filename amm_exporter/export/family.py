@@ -10,14 +10,14 @@ them group.py's; who serves is decided in node.py.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
+from amm_exporter.export.complaints import Complaints
 from amm_exporter.export.descriptors import is_still, let_go
 from amm_exporter.export.exposition import Family
 from amm_exporter.export.family_directory import FamilyError, is_alive, locked, remove, sweep
@@ -27,11 +27,11 @@ from amm_exporter.export.snapshot import Book, Snapshot
 from amm_exporter.probes.procfs import identity
 from amm_exporter.probes.resident import resident_bytes
 
-log = logging.getLogger("amm.export")
-
 ANSWER_SECONDS = 0.2
 """How long a scrape waits for the snapshots of the others; then it shows their last ones."""
 ASK = b"publish"
+SUMS_AT_RISK = "sums may fall when this process ends"
+"""Where a disk is full, what can be read is shown all the same: the sums stand as long as nobody dies."""
 
 
 class FamilyMember:
@@ -52,7 +52,7 @@ class FamilyMember:
         self.name = f"{os.getpid()}-{os.urandom(4).hex()}"
         self.socket: socket.socket | None = None
         self._identity = (0, 0)
-        self._told = False
+        self._complaints = Complaints()
         self.published_at = float("-inf")
         self._files = FamilyFiles(directory, self.name)
 
@@ -147,13 +147,13 @@ class FamilyMember:
         dead = self._ask([name for name in others if name not in young], ANSWER_SECONDS)
         dead |= {name for name in young if not is_alive(self._files.socket(name))}
         with locked(self._directory, self._clock):
-            with self._or_tell():
+            with self._complaints.once(SUMS_AT_RISK):
                 self.publish(own)  # before it is shown: a sum must not fall when this process dies
             book = self._bury(dead)
             workers = [self._worker(os.getpid(), own), *self._live_workers(dead)]
             if len(workers) > 1 and not book.labelled:
                 book.labelled = True
-                with self._or_tell():
+                with self._complaints.once(SUMS_AT_RISK):
                     self._files.write_book(book)
         return together(workers, book.totals, book.exited_count, labelled=book.labelled)
 
@@ -232,19 +232,9 @@ class FamilyMember:
         gone = {name: self._files.read_snapshot(name) for name in dead if self._files.socket(name).exists()}
         fresh = {name: snapshot for name, snapshot in gone.items() if name not in book.folded}
         if fresh:
-            with self._or_tell():
+            with self._complaints.once(SUMS_AT_RISK):
                 self._fold(book, fresh)
         return book
-
-    @contextmanager
-    def _or_tell(self) -> Iterator[None]:
-        """Where a disk is full, what can be read is shown all the same: the sums stand as long as nobody dies."""
-        try:
-            yield
-        except FamilyError as error:
-            if not self._told:
-                self._told = True
-                log.warning("sums may fall when this process ends: %s", error)
 
     def _fold(self, book: Book, gone: Mapping[str, Snapshot | None]) -> None:
         # Written as a whole with the names that are in it: a crash before their files are gone folds nobody twice.

@@ -1,8 +1,8 @@
 """One process's part in serving an address: whoever has the port serves for all, the next one takes over when it dies.
 
 A node has one thread (loop.py) and does four things on it: it serves HTTP if it has the port, tries for the port if it
-has not, answers a sibling's scrape with a snapshot, and leaves one now and then for the case that it is killed. In a
-forked child it begins anew, as a sibling of its parent.
+has not, answers a sibling's scrape with a snapshot, and leaves one now and then for the case that it is killed, which
+is family_upkeep.py's. In a forked child it begins anew, as a sibling of its parent.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from amm_exporter.errors import AMMError
+from amm_exporter.export.complaints import Complaints
 from amm_exporter.export.exposition import Family, negotiate, render
 from amm_exporter.export.family import FamilyMember
 from amm_exporter.export.family_directory import FamilyError, family_directory
+from amm_exporter.export.family_upkeep import FamilyUpkeep
 from amm_exporter.export.forks import hand_over_at_exit
 from amm_exporter.export.group import Baseline, counts_anything, describes_a_process, is_inherited
 from amm_exporter.export.loop import READ, Loop
+from amm_exporter.export.scrape_gate import ScrapeGate
 from amm_exporter.export.server import Handler, PortTakenError, Server
 
 if TYPE_CHECKING:
@@ -31,14 +33,10 @@ log = logging.getLogger("amm.export")
 
 TAKEOVER_SECONDS = 1.0
 """How often a process without the port tries for it. A failed bind costs 20 us."""
-PUBLISH_SECONDS = 15.0
-"""The longest a process with siblings goes without a snapshot: what a SIGKILL can lose of what no scrape has shown."""
 JOIN_SECONDS = 0.2
 """How long a forked child lives before it is shown: a helper that runs for milliseconds leaves no trace of files."""
 LOOK_SECONDS = 0.5
 """The longest a forked child waits for its first look at what it inherited: a callback may wait for ever."""
-FORK_WAIT_SECONDS = 1.0
-"""The longest a fork waits for a scrape to end: a callback that hangs must not hang the program's fork."""
 
 
 class Node:
@@ -65,19 +63,15 @@ class Node:
         self._baseline = Baseline()
         self._member: FamilyMember | None = None
         self._running = False
-        self._told: set[str] = set()
+        self._complaints = Complaints()
         self._begin()
 
     def _begin(self) -> None:
         """State of a fresh start, here and in a forked child."""
-        self._scraping = threading.RLock()
-        self._may_scrape = threading.Event()
-        self._may_scrape.set()
-        self._held = False
+        self._gate = ScrapeGate()
         self._open()
 
     def _open(self) -> None:
-        self._keeps_house = False
         self._loop = Loop(lost=self._open_anew)
         self._server = Server(
             self.render,
@@ -86,6 +80,13 @@ class Node:
             routes=self.routes,
             **(self._web_config.options() if self._web_config else {}),
             loop=self._loop,
+        )
+        self._upkeep = FamilyUpkeep(
+            self._loop,
+            lambda: self._member,
+            publish=self._publish,
+            serves=lambda: self._server.listening,
+            complaints=self._complaints,
         )
 
     # -- life
@@ -126,7 +127,7 @@ class Node:
             self._loop.watch(self._member.socket, READ, self._asked)
             self._member.ask_others()
         self._loop.later(TAKEOVER_SECONDS, self._take_over)
-        self._expect_company()
+        self._upkeep.expect_company()
         self._loop.start()
 
     def _join(self) -> None:
@@ -154,85 +155,13 @@ class Node:
     def _has_siblings(self) -> bool:
         return self._member is not None and self._member.has_company()
 
-    # -- scrapes
-
-    def render(self, accept: str = "") -> tuple[str, bytes]:
-        """Content type and text: of this process alone, or of all where it has siblings."""
-        content_type = negotiate(accept)
-        return content_type, render(self.families(), content_type)
-
-    def families(self) -> list[Family]:
-        """What `render` writes."""
-        with self._scrape():
-            own = self._own()
-            with self._or_tell("a scrape shows only the process that answers it"):
-                together = self._member.gather(own) if self._member and self._member.socket else None
-                if together is not None:
-                    self._soon_expect_company()
-                return together or own
-            return own
-
-    def _own(self) -> list[Family]:
-        return self._baseline.take_off(self._collect())
-
-    @contextmanager
-    def _scrape(self) -> Iterator[None]:
-        # Python's locks are not fair: without the event, two threads that scrape back to back would starve a fork.
-        self._may_scrape.wait(FORK_WAIT_SECONDS)
-        with self._scraping:
-            yield
-
-    def _asked(self, _events: int) -> None:
-        if self._member is not None:
-            self._member.answer(self._publish)
-            self._expect_company()
-
-    def _publish(self) -> None:
-        with self._scrape(), self._or_tell("the others show old numbers of this process"):
-            if self._member is not None:
-                self._member.publish(self._own())
-
-    @contextmanager
-    def _or_tell(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except AMMError as error:
-            if what not in self._told:  # where a disk is full, it would be said again with every scrape
-                self._told.add(what)
-                log.warning("%s: %s", what, error)
-
-    # -- now and then
-
     def _take_over(self) -> None:
         if self._server.listening:  # for good: whoever serves has no reason to wake up every second
             return
         self._loop.later(TAKEOVER_SECONDS, self._take_over)
-        with self._or_tell("cannot take over from the process that served before"), suppress(PortTakenError):
+        with self._complaints.once("cannot take over from the process that served before"), suppress(PortTakenError):
             self._server.start()
             log.info("serving metrics on port %d of %s now", self._port, self._host)
-
-    def _expect_company(self) -> None:
-        """Keep house from now on. A process that stays alone need not wake up for it: others ask as they begin, or are
-        forked here, or are met by a scrape. On the thread of the loop, or before it starts."""
-        if not self._keeps_house:
-            self._keeps_house = True
-            self._loop.later(PUBLISH_SECONDS, self._keep_house)
-
-    def _soon_expect_company(self) -> None:
-        """From any thread."""
-        if not self._keeps_house:
-            self._loop.call(self._expect_company)
-
-    def _keep_house(self) -> None:
-        self._keeps_house = False
-        if self._member is None or self._member.socket is None or not self._member.has_company():
-            return
-        self._expect_company()
-        if time.monotonic() - self._member.published_at >= PUBLISH_SECONDS:
-            self._publish()
-        if self._server.listening:
-            with self._or_tell("processes that were killed are not taken away"):
-                self._member.tidy()
 
     def _open_anew(self) -> None:
         """After the program has closed all descriptors. On the thread of the loop that lost its own."""
@@ -250,20 +179,47 @@ class Node:
         self._loop.later(JOIN_SECONDS, self._be_born)
         self._loop.start()
 
+    # -- scrapes
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Content type and text: of this process alone, or of all where it has siblings."""
+        content_type = negotiate(accept)
+        return content_type, render(self.families(), content_type)
+
+    def families(self) -> list[Family]:
+        """What `render` writes."""
+        with self._gate.passing():
+            own = self._own()
+            with self._complaints.once("a scrape shows only the process that answers it"):
+                together = self._member.gather(own) if self._member and self._member.socket else None
+                if together is not None:
+                    self._upkeep.soon_expect_company()
+                return together or own
+            return own
+
+    def _own(self) -> list[Family]:
+        return self._baseline.take_off(self._collect())
+
+    def _asked(self, _events: int) -> None:
+        if self._member is not None:
+            self._member.answer(self._publish)
+            self._upkeep.expect_company()
+
+    def _publish(self) -> None:
+        with self._gate.passing(), self._complaints.once("the others show old numbers of this process"):
+            if self._member is not None:
+                self._member.publish(self._own())
+
     # -- forks
 
     def before_fork(self) -> None:
-        """Let a scrape that is under way end: a child must inherit no lock that is held, no state half-read."""
-        self._may_scrape.clear()
-        self._held = self._scraping.acquire(timeout=FORK_WAIT_SECONDS)
+        """A child must inherit no state half-read."""
+        self._gate.shut()
 
     def after_fork_in_parent(self) -> None:
-        if self._held:
-            self._held = False
-            self._scraping.release()
-        self._may_scrape.set()
+        self._gate.reopen()
         if self._running:
-            self._soon_expect_company()
+            self._upkeep.soon_expect_company()
 
     def after_fork_in_child(self) -> None:
         """Let go of what is the parent's (an inherited listener would keep the port when it dies); begin anew."""
@@ -298,7 +254,7 @@ class Node:
     def _first_look(self, inherited: frozenset[str], looked: threading.Event) -> None:
         try:
             if any(map(is_inherited, inherited)):
-                with self._scrape():
+                with self._gate.passing():
                     self._baseline = Baseline(self._collect(), inherited)
         finally:
             looked.set()
@@ -314,4 +270,4 @@ class Node:
                 self._loop.watch(self._member.socket, READ, self._asked)
                 self._publish()
         self._take_over()
-        self._expect_company()
+        self._upkeep.expect_company()

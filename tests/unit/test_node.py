@@ -1,4 +1,4 @@
-"""When a process wakes up to keep the house of its family: not while it is alone."""
+"""When a node tells its upkeep that company is to be expected, and what it gives it to keep."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from amm_exporter.export import node as node_module
+from amm_exporter.export import family_upkeep
 from amm_exporter.export.node import Node
 
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Node]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(node_module, "PUBLISH_SECONDS", 0.05)
+    monkeypatch.setattr(family_upkeep, "UPKEEP_SECONDS", 0.02)
     alone = Node("127.0.0.1", 0, list)
     alone.start()
     yield alone
@@ -29,36 +29,26 @@ def happens(what: Callable[[], object]) -> bool:
     return bool(what())
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, node: Node) -> list[float]:
+def looks_of(node: Node, monkeypatch: pytest.MonkeyPatch, *, company: bool) -> list[float]:
+    """When its member has been asked for company."""
     looks: list[float] = []
-    keep_house = node._keep_house
-
-    def look() -> None:
-        looks.append(time.monotonic())
-        keep_house()
-
-    monkeypatch.setattr(node, "_keep_house", look)
+    assert node._member is not None
+    monkeypatch.setattr(node._member, "has_company", lambda: looks.append(time.monotonic()) or company)
     return looks
 
 
-def test_a_process_that_is_alone_looks_once_and_again_after_a_fork(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
-    looks = counted(monkeypatch, node)
-    assert happens(lambda: not node._keeps_house)
-    seen = len(looks)
-    time.sleep(0.2)
-    assert len(looks) == seen
+def test_a_fork_lets_company_expect(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
+    assert happens(lambda: not node._upkeep._expecting)
+    looks = looks_of(node, monkeypatch, company=False)
     node.before_fork()
     node.after_fork_in_parent()
-    assert happens(lambda: len(looks) == seen + 1)
-    assert happens(lambda: not node._keeps_house)
+    assert happens(lambda: looks)
+    assert len(looks) == 1
 
 
-def test_a_process_with_a_sibling_goes_on_looking(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
-    assert happens(lambda: not node._keeps_house)
-    looks = counted(monkeypatch, node)
-    assert node._member is not None
-    monkeypatch.setattr(node._member, "has_company", lambda: True)
+def test_what_is_published_for_the_company_is_the_members(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
+    assert happens(lambda: not node._upkeep._expecting)
+    looks = looks_of(node, monkeypatch, company=True)
     node.before_fork()
     node.after_fork_in_parent()
-    assert happens(lambda: len(looks) > 3)
-    assert happens(lambda: node._member is not None and node._member.published_at > looks[0])
+    assert happens(lambda: looks and node._member is not None and node._member.published_at > looks[0])
