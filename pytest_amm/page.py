@@ -34,6 +34,7 @@ th[aria-sort=ascending]::after { content: " \\25B4"; } th[aria-sort=descending]:
 .bar { background: linear-gradient(to right,
   color-mix(in srgb, var(--fill) 30%, transparent) var(--w), transparent 0); }
 details { background: var(--card); border-radius: 6px; padding: .5rem .8rem; margin: .4rem 0; }
+summary { overflow-wrap: anywhere; }
 pre { overflow-x: auto; margin: .5rem 0 0; }
 input { font: inherit; padding: .25rem .5rem; width: 22rem; max-width: 100%; }
 """
@@ -61,13 +62,15 @@ document.querySelector("input").addEventListener("input", event => {
 });
 """
 
+_LEGEND = "Line: all processes together. Bars: each test up to its own peak, red over budget or leaking; point at one."
+
 _COLUMNS = (
-    ("peak", "peak_bytes"),
-    ("growth", "growth_bytes"),
-    ("kept", "kept_bytes"),
-    ("children", "children_bytes"),
-    ("slack", "slack_bytes"),
-    ("seconds", "seconds"),
+    ("peak", "peak_bytes", "the most that was resident at one time, child processes included"),
+    ("growth", "growth_bytes", "the peak less what was resident when the test began"),
+    ("kept", "kept_bytes", "resident after its teardown less what was before its setup"),
+    ("children", "children_bytes", "the most that child processes had at one time"),
+    ("slack", "slack_bytes", "free heap at its start, that it could take again without growing"),
+    ("seconds", "seconds", "how long it took"),
 )
 
 
@@ -127,7 +130,7 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
     drawing = "".join(parts)
     label = "Memory of the process tree over time"
     picture = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{drawing}</svg>'
-    return f'<h2>{label}</h2><div class="scroll">{picture}</div>'
+    return f'<h2>{label}</h2><div class="scroll">{picture}</div><p class="facts">{_LEGEND}</p>'
 
 
 def ticks(most: float, unit: float) -> list[float]:
@@ -139,9 +142,12 @@ def ticks(most: float, unit: float) -> list[float]:
 
 def _facts(document: Mapping[str, Any]) -> str:
     session, summary = document["session"], document["summary"]
-    words = [f"highest {format_size(summary['peak_bytes'])}"]
-    if summary["budget_bytes"]:
-        words.append(f"{format_ratio(summary['budget_ratio'])} of the budget of {format_size(summary['budget_bytes'])}")
+    words = [f"highest test {format_size(summary['peak_bytes'])}"]
+    together = max(summary["peak_bytes"], summary.get("tree_peak_bytes") or 0)  # workers of xdist have one budget
+    if together > summary["peak_bytes"]:
+        words.append(f"all processes {format_size(together)}")
+    if budget := summary["budget_bytes"]:
+        words.append(f"{format_ratio(together / budget)} of the budget of {format_size(budget)}")
     if summary["over_budget"]:
         words.append(f'<span class="bad">{summary["over_budget"]} over budget, {summary["stopped"]} stopped</span>')
     if leaks := sum(test["leak"] == "leak" for test in document["tests"]):
@@ -167,8 +173,8 @@ def _breach_words(breach: Mapping[str, Any]) -> str:
 
 def _leak_words(test: Mapping[str, Any]) -> str:
     """The headline of its failure: how much a call."""
-    first = test.get("message", "").partition("\n")[0]
-    return first if first.startswith("leaks ") else "leaks"
+    told = test.get("message", "").splitlines()  # with xdist the first line is of the worker
+    return next((line for line in told if line.startswith("leaks ")), "leaks")
 
 
 def _details(test: Mapping[str, Any], words: str) -> str:
@@ -185,7 +191,8 @@ def _note(test: Mapping[str, Any]) -> str:
 
 def _table(tests: Sequence[Mapping[str, Any]]) -> str:
     most = max((test["growth_bytes"] for test in tests), default=0) or 1
-    heads = "".join(f'<th tabindex="0">{name}</th>' for name in [*(name for name, _ in _COLUMNS), "test"])
+    named = "".join(f'<th tabindex="0" title="{meaning}">{name}</th>' for name, _, meaning in _COLUMNS)
+    heads = named + '<th tabindex="0">test</th>'
     rows = "".join(_row(test, most) for test in sorted(tests, key=lambda test: -test["growth_bytes"]))
     return (
         '<h2>Tests</h2><p><input type="search" placeholder="filter by words" aria-label="filter"></p>'
@@ -197,7 +204,7 @@ def _row(test: Mapping[str, Any], most_bytes: int) -> str:
     children = max((phase["children_bytes"] for phase in test["phases"]), default=0)
     values = {**test, "children_bytes": children}
     cells = []
-    for name, key in _COLUMNS:
+    for name, key, _ in _COLUMNS:
         value = values[key] or 0
         known = test["phases"] and values[key] is not None
         shown = f"{value:.3f}" if key == "seconds" else format_size(value) if known else ""

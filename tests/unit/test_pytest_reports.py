@@ -210,9 +210,10 @@ def test_the_page_tells_leaks_of_tests_and_across_them() -> None:
     assert text.count("gw1 leaks 200 KiB a test across 60 tests") == 1
 
 
-def test_the_page_says_how_much_a_test_leaks() -> None:
+@pytest.mark.parametrize("worker", ["", "[gw0] linux -- Python 3.11.7 /usr/bin/python3\n"])
+def test_the_page_says_how_much_a_test_leaks(worker: str) -> None:
     leaking = document(record("t.py::leaky", 5, leak="leak"))
-    leaking["tests"][0]["message"] = "leaks 5 KiB a call, 1 KiB allowed\n  what  t.py::leaky"
+    leaking["tests"][0]["message"] = worker + "leaks 5 KiB a call, 1 KiB allowed\n  what  t.py::leaky"
     assert "t.py::leaky: leaks 5 KiB a call, 1 KiB allowed</summary>" in page(leaking)
 
 
@@ -242,3 +243,10 @@ def test_the_page_of_a_run_in_which_the_clock_was_set_back() -> None:
 
 def test_the_page_of_an_empty_run() -> None:
     assert "Memory of 0 tests" in page(document(), [])
+
+
+def test_the_page_holds_against_the_budget_what_all_processes_had() -> None:
+    """Each worker of xdist was below the budget, together they broke it."""
+    run = document(record("t.py::a", 60))
+    run["summary"] = {**summary(run["tests"], 100 * MB), "tree_peak_bytes": 110 * MB}
+    assert "highest test 70 MiB · all processes 110 MiB · 110% of the budget of 100 MiB" in page(run)
