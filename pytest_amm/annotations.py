@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def annotation(record: Record, *, folder: str = "") -> str | None:
     """`::error file=...,line=...,title=...::message`, or None for a test within its budget that does not leak.
 
-    `folder`: where the rootdir lies in the repository. A test that passed (`--amm-on-breach=warn`), or was run again,
+    `folder`: where the rootdir lies in the repository. A test that fails nothing (`--amm-on-breach=warn`, run again)
     gets a warning.
     """
     if record.breach is not None:
@@ -26,7 +26,7 @@ def annotation(record: Record, *, folder: str = "") -> str | None:
         title, words = "Memory leak", "each call leaves memory behind; its failure says how much and where"
     else:
         return None
-    level = "warning" if record.outcome in ("passed", RERUN) else "error"
+    level = "warning" if record.outcome in ("passed", "skipped", RERUN) else "error"
     return _command(level, record.location, title, f"{record.nodeid}: {words}", folder)
 
 

@@ -39,11 +39,12 @@ def section(records: Sequence[Record], *, width: int, top_count: int, budget_byt
 
 
 def warned(records: Sequence[Record]) -> Iterator[str]:
-    """By how much tests went over that passed all the same (`--amm-on-breach=warn`): no failure says it."""
+    """By how much tests went over that passed all the same, or failed as expected (`--amm-on-breach=warn`): no failure
+    says it."""
     from pytest_amm.failure import headline
 
     for record in records:
-        if record.breach is not None and record.outcome == "passed":
+        if record.breach is not None and record.outcome in ("passed", "skipped"):
             yield f"warning: {record.nodeid}: {headline(record.breach)}"
 
 

@@ -140,8 +140,10 @@ def test_a_leak_is_an_annotation_too() -> None:
     assert annotation(record("t.py::x", 3, leak="clean")) is None
 
 
-def test_a_breach_that_only_warns_is_a_warning_there_too() -> None:
-    text = annotation(dataclasses.replace(record("t.py::x", 3, BREACH), outcome="passed"))
+@pytest.mark.parametrize("outcome", ["passed", "skipped"])
+def test_a_breach_that_only_warns_is_a_warning_there_too(outcome: str) -> None:
+    """Also of a test that fails as expected."""
+    text = annotation(dataclasses.replace(record("t.py::x", 3, BREACH), outcome=outcome))
     assert text is not None
     assert text.startswith("::warning file=t.py,")
 

@@ -44,10 +44,10 @@ def test_a_breach_is_shown_even_when_others_are_heavier() -> None:
 
 def test_a_breach_that_only_warns_is_told_in_words() -> None:
     breach = Breach(scope="test", budget_bytes=MB, peak_bytes=2 * MB, phase="call", source="marker")
-    passed = record("t.py::b", 2, breach)
     told = "warning: t.py::b: grew 2 MiB in call, 1 MiB over 1 MiB"
-    for each, said in ((passed, True), (dataclasses.replace(passed, outcome="failed"), False)):
-        assert (told in section([each], width=80, top_count=1, budget_bytes=None)) == said
+    for outcome, said in (("passed", True), ("skipped", True), ("failed", False)):
+        over = dataclasses.replace(record("t.py::b", 2, breach), outcome=outcome)
+        assert (told in section([over], width=80, top_count=1, budget_bytes=None)) == said
 
 
 def test_a_leak_is_shown_even_when_others_are_heavier() -> None:
