@@ -81,7 +81,7 @@ def memory_of(name: str, call: Phase, end_bytes: int, rounds: int | None) -> Ben
     return BenchmarkMemory(
         name=name,
         peak_bytes=call.tree_peak_bytes,
-        growth_bytes=call.tree_peak_bytes - call.start_bytes,
+        growth_bytes=call.reached_bytes - call.start_bytes,
         kept_bytes=kept_bytes,
         rounds=rounds,
         kept_per_round_bytes=round(kept_bytes / rounds, 1) if rounds else None,

@@ -38,17 +38,15 @@ _OWNER = struct.Struct("<IIQQQ")  # pid, generation, base, growth limit, number 
 _ANSWER = struct.Struct("<III")  # generation answered, how often, evidence fd
 _ANSWER_AT = 40
 _NAME_AT = 64
-_SEEN = struct.Struct("<IIQQQ")  # generation, child count, tree peak, children peak, inherited
+_SEEN = struct.Struct("<IIQQQQQQQ")  # as `Seen`
 _SEEN_AT = 512
 _STOP = struct.Struct("<IIQQIIddQ32s")  # as `Stop`
-_STOP_AT = 560
+_STOP_AT = 592
 
 _LEVEL = struct.Struct("<I")
 _EVIDENCE = struct.Struct("<II")  # generation, length of the text
-_EXACT_TREE_AT = 72
 _TIGHT = struct.Struct("<II")  # level, ppm
-_TIGHT_AT = 76
-_HIDDEN_AT = 84
+_EXACT_TREE_AT, _TIGHT_AT, _HIDDEN_AT = 72, 76, 84
 _HOST_AT = 88  # the length of the text, and the text up to the end of the header
 GENERATION, SEEN, STOPPED = 1, _SEEN_AT // 4, _STOP_AT // 4
 """Where generations stand among the 32-bit words of a slot: the owner's, and those of what was seen and of the stop."""
@@ -92,14 +90,17 @@ class Owner(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the watchdog saw of one generation."""
+    """What the watchdog saw of one generation. Children that were there before its test are the earlier ones."""
 
     generation: int
     child_count: int
     tree_peak_bytes: int
     children_peak_bytes: int
-    inherited_bytes: int = 0
-    """What a forked child shares with its parent, the most of all children; 0 when all had called exec."""
+    inherited_bytes: int = 0  # by a forked child, the most of all; 0 when all had called exec
+    earlier_bytes: int = 0  # of the tree's peak, what earlier ones had when the test began
+    mark_bytes: int = 0  # the largest high-water mark of a child
+    earlier_mark_bytes: int = 0  # the same of the earlier ones
+    test_number: int = 0
 
 
 class Stop(NamedTuple):

@@ -71,7 +71,7 @@ def refusal(
     phase: str,
     refuses_bytes: int,
     tree_peak_bytes: int,
-    start_bytes: int,
+    growth_bytes: int,
     session_budget_bytes: int | None,
     test_budget: TestBudget | None,
 ) -> Breach:
@@ -80,7 +80,7 @@ def refusal(
     return Breach(
         scope="test" if own else "session",
         budget_bytes=own.size_bytes if own else session_budget_bytes or 0,
-        peak_bytes=tree_peak_bytes - (start_bytes if own else 0),
+        peak_bytes=growth_bytes if own else tree_peak_bytes,
         phase=phase,
         source=own.source if own else "--amm-budget",
         stopped=True,
@@ -88,10 +88,10 @@ def refusal(
     )
 
 
-def breach_of(stop: Stop, *, phase: str, source: str = "", tree_bytes: int = 0, start_bytes: int = 0) -> Breach:
+def breach_of(stop: Stop, *, phase: str, source: str = "", tree_bytes: int = 0, growth_bytes: int = 0) -> Breach:
     """The breach that the watchdog acted on. Its last look was before the end: the peak is at least the exact one."""
     sources = {"session": "--amm-budget", "test": source or "--amm-test-budget", "emergency": "--amm-emergency"}
-    least_bytes = {"session": tree_bytes, "test": tree_bytes - start_bytes, "emergency": 0}[stop.scope]
+    least_bytes = {"session": tree_bytes, "test": growth_bytes, "emergency": 0}[stop.scope]
     return Breach(
         scope=stop.scope,
         budget_bytes=stop.budget_bytes,

@@ -140,7 +140,7 @@ def _over_words(breach: Breach) -> str:
 
 
 def _phase_words(phase: Phase) -> str:
-    grown_bytes = phase.tree_peak_bytes - phase.start_bytes
+    grown_bytes = phase.reached_bytes - phase.start_bytes
     return f"{phase.name} {format_size(phase.tree_peak_bytes)} (+{format_size(max(0, grown_bytes))})"
 
 

@@ -91,8 +91,10 @@ class Lost:
             return ()
         peak_bytes = max(peak_bytes, owner.base_bytes)  # the kernel counts in batches of pages
         tree_bytes = max(peak_bytes, seen.tree_peak_bytes if known else 0)
+        earlier_bytes = seen.earlier_bytes if tree_bytes > peak_bytes else 0
         children_bytes = seen.children_peak_bytes if known else 0
-        return (Phase("call", owner.base_bytes, peak_bytes, owner.base_bytes, tree_bytes, children_bytes),)
+        base_bytes = owner.base_bytes
+        return (Phase("call", base_bytes, peak_bytes, base_bytes, tree_bytes, children_bytes, earlier_bytes),)
 
     def _own_stop(self) -> Stop | None:
         if self._board is None:

@@ -28,7 +28,7 @@ from pytest_amm.slack import FreeHeap
 if TYPE_CHECKING:
     from pytest_amm.benchmarked import Benchmarks
     from pytest_amm.board import Stop
-    from pytest_amm.watch import Watch, Watched
+    from pytest_amm.watch import Watch
 
 RECORD_ATTRIBUTE = "amm_record"
 """Where the teardown report of a test carries its record, as plain data."""
@@ -45,8 +45,10 @@ class TestMeasure:
     stop: Stop | None = None
     refuses: int | None = None
     refused_at = ""
+    told: pytest.TestReport | None = None
+    """The report of an earlier phase that failed: the only one that others may tell of a run that is to be repeated."""
     outcome = "passed"
-    peak_bytes = 0
+    peak_bytes = reached_bytes = 0
 
     def __init__(
         self, nodeid: str, budget: TestBudget | None, start_bytes: int, slack_bytes: int | None, started: float
@@ -160,6 +162,8 @@ class Measurer:
         if report.when == "teardown":
             self._current = None
             setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
+            if measure.told is not None:
+                setattr(measure.told, RECORD_ATTRIBUTE, getattr(report, RECORD_ATTRIBUTE))
             if self._junit:
                 report.user_properties += junit_properties(unpack(getattr(report, RECORD_ATTRIBUTE)))
         return report
@@ -188,12 +192,15 @@ class Measurer:
             return
         watched = watch.disarm() if watch is not None else None
         start_bytes, peak_bytes, end_bytes = self._meter.look()
-        tree_bytes, children_bytes = peak_bytes, 0
+        tree_bytes, reached_bytes, children_bytes, earlier_bytes = peak_bytes, peak_bytes, 0, 0
         if watched is not None:
-            tree_bytes, children_bytes = _with_children(start_bytes, peak_bytes, watched)
-        measure.numbers += (name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes)
+            tree_bytes, children_bytes, earlier_bytes = watched.peaks(start_bytes, peak_bytes)
+            reached_bytes = max(peak_bytes, tree_bytes - earlier_bytes)
+        measure.numbers += (name, start_bytes, peak_bytes, end_bytes, tree_bytes, children_bytes, earlier_bytes)
         if tree_bytes > measure.peak_bytes:
             measure.peak_bytes = tree_bytes
+        if reached_bytes > measure.reached_bytes:
+            measure.reached_bytes = reached_bytes
         if self._sample_hook is not None:
             self._sample_hook(item=item, phase=measure.phases[-1])
         if watched is not None and watched.stop is not None:
@@ -204,7 +211,7 @@ class Measurer:
             self._refused(measure, measure.refuses, name)
             measure.refused_at = watch.refused_at
         elif tree_bytes > self._session_limit_bytes or (
-            measure.budget is not None and tree_bytes - measure.start_bytes > measure.budget.size_bytes
+            measure.budget is not None and reached_bytes - measure.start_bytes > measure.budget.size_bytes
         ):
             self._judge(measure, measure.phases[-1])
 
@@ -212,7 +219,7 @@ class Measurer:
         measure.breach = judge(
             phase=phase.name,
             tree_peak_bytes=phase.tree_peak_bytes,
-            growth_bytes=phase.tree_peak_bytes - measure.start_bytes,
+            growth_bytes=phase.reached_bytes - measure.start_bytes,
             session_budget_bytes=self._settings.budget_bytes,
             test_budget=measure.budget,
         )
@@ -221,15 +228,20 @@ class Measurer:
         measure.stop = stop
         source = measure.budget.source if measure.budget else ""
         measure.breach = breach_of(
-            stop, phase=phase.name, source=source, tree_bytes=phase.tree_peak_bytes, start_bytes=measure.start_bytes
+            stop,
+            phase=phase.name,
+            source=source,
+            tree_bytes=phase.tree_peak_bytes,
+            growth_bytes=phase.reached_bytes - measure.start_bytes,
         )
 
     def _refused(self, measure: TestMeasure, refuses_bytes: int, phase: str) -> None:
+        last = measure.phases[-1]
         measure.breach = refusal(
             phase=phase,
             refuses_bytes=refuses_bytes,
-            tree_peak_bytes=measure.phases[-1].tree_peak_bytes,
-            start_bytes=measure.start_bytes,
+            tree_peak_bytes=last.tree_peak_bytes,
+            growth_bytes=last.reached_bytes - measure.start_bytes,
             session_budget_bytes=self._settings.budget_bytes,
             test_budget=measure.budget,
         )
@@ -241,12 +253,14 @@ class Measurer:
         error = call.excinfo.value if call.excinfo else None
         if measure.breach is None and measure.refuses is not None and refused(error):
             self._refused(measure, measure.refuses, call.when)
+        if report.when != "teardown":
+            measure.told = report
         evidence = self._watch.evidence if self._watch is not None else list
         warns = self._settings.on_breach == "warn"
         if tell(report, item, error, measure, warns=warns, exact=self.exact, evidence=evidence) and measure.numbers:
             end_bytes = self._meter.settle()
             if report.when == "teardown":  # what it kept is what is left now
-                measure.numbers = (*measure.numbers[:-3], end_bytes, *measure.numbers[-2:])
+                measure.numbers = (*measure.numbers[:-4], end_bytes, *measure.numbers[-3:])
 
     def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
         """The machine is short of memory: clean up; from the second level on end the run in order."""
@@ -270,20 +284,10 @@ class Measurer:
             measure.budget.size_bytes if measure.budget is not None else None,
             item.stash.get(self.decision_key, "") if self.decision_key is not None else "",
             measure.slack_bytes,
-            measure.start_bytes,
+            max(0, measure.reached_bytes - measure.start_bytes),
             measure.peak_bytes,
             measure.numbers,
         )
-
-
-def _with_children(start_bytes: int, peak_bytes: int, watched: Watched) -> tuple[int, int]:
-    """Peak of the tree and of the children, where the process itself had `peak_bytes`."""
-    tree_bytes, children_bytes = peak_bytes, 0
-    if watched.seen is not None:
-        tree_bytes, children_bytes = max(peak_bytes, watched.seen.tree_peak_bytes), watched.seen.children_peak_bytes
-    if watched.reaped_bytes > children_bytes:  # it had its peak and ended between two looks
-        tree_bytes, children_bytes = max(tree_bytes, start_bytes + watched.reaped_bytes), watched.reaped_bytes
-    return tree_bytes, children_bytes
 
 
 def packed_record_of(report: Any) -> tuple[Any, ...] | None:

@@ -19,7 +19,8 @@ RERUN = "rerun"
 
 class Phase(NamedTuple):
     """Setup, call or teardown. `peak_bytes` is the own process's exact peak, `tree_peak_bytes` that of the process tree
-    (the same where no child ran), `children_bytes` the most that child processes had at one time.
+    (the same where no child ran), `children_bytes` the most that child processes had at one time, `earlier_bytes` what
+    those that were there before the test had when it began, as far as it is in the tree's peak.
 
     A tuple, as three are made for each test; a frozen dataclass takes four times as long to make.
     """
@@ -30,6 +31,13 @@ class Phase(NamedTuple):
     end_bytes: int
     tree_peak_bytes: int
     children_bytes: int = 0
+    earlier_bytes: int = 0
+
+    @property
+    def reached_bytes(self) -> int:
+        """How far the test went in it, whatever a server of the session has: the own peak is exact, and may be the
+        higher one though the tree's peak has more in it."""
+        return max(self.peak_bytes, self.tree_peak_bytes - self.earlier_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +68,7 @@ class Record:
 
     @property
     def growth_bytes(self) -> int:
-        return max(0, self.peak_bytes - self.start_bytes)
+        return max(0, max((phase.reached_bytes for phase in self.phases), default=0) - self.start_bytes)
 
     @property
     def kept_bytes(self) -> int:
@@ -124,7 +132,7 @@ def pack(
     budget_bytes: int | None,
     leak: str,
     slack_bytes: int | None,
-    start_bytes: int,
+    growth_bytes: int,
     peak_bytes: int,
     numbers: tuple[Any, ...],
 ) -> tuple[Any, ...]:
@@ -134,7 +142,6 @@ def pack(
     since such a tuple the collector stops to track (a named tuple it walks at every full collection).
     """
     carried = tuple(asdict(breach).items()) if breach is not None else None
-    growth_bytes = max(0, peak_bytes - start_bytes)
     return (
         nodeid, outcome, start_seconds, seconds, worker, path, line, carried, budget_bytes, leak, slack_bytes,
         growth_bytes, peak_bytes, numbers,
@@ -154,7 +161,7 @@ def packed(record: Record) -> tuple[Any, ...]:
         record.budget_bytes,
         record.leak,
         record.slack_bytes,
-        record.start_bytes,
+        record.growth_bytes,
         record.peak_bytes,
         tuple(chain.from_iterable(record.phases)),
     )

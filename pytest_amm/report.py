@@ -42,7 +42,7 @@ class Reporter:
         self._packed: list[Sequence[Any]] = []
         self._messages: dict[int, str] = {}
         self._open: dict[str, list[str]] = {}
-        self._rerun: set[str] = set()
+        self._rerun: dict[str, Sequence[Any] | None] = {}
         self._keeps_messages = bool(journal or settings.html_path)
         self.board: Board | None = None
         self.journal = journal
@@ -62,6 +62,8 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         gone = str(report.when) == "???"
+        if self._rerun and (gone or report.when == "setup") and report.nodeid in self._rerun:
+            self._keep(report.nodeid, self._rerun[report.nodeid])  # before 16.2 no teardown is told of a rerun
         if gone:  # what xdist and pytest-forked tell of a process that is gone
             self._tell_lost(report)
         if self._keeps_messages and (report.sections or report.outcome in ("failed", RERUN)):
@@ -71,15 +73,14 @@ class Reporter:
             if text:  # a breach that only warns stands in a section of a test that passed
                 self._open.setdefault(report.nodeid, []).append(text)
         if report.outcome == RERUN:
-            self._rerun.add(report.nodeid)
+            self._rerun[report.nodeid] = packed_record_of(report)
         if gone or report.when == "teardown":
-            self._keep(report)
+            self._keep(report.nodeid, packed_record_of(report))
 
-    def _keep(self, report: pytest.TestReport) -> None:
-        """The last report of a test, or of one of its runs, carries its record."""
-        told, rerun = self._open.pop(report.nodeid, []), report.nodeid in self._rerun
-        self._rerun.discard(report.nodeid)
-        values = packed_record_of(report)
+    def _keep(self, nodeid: str, values: Sequence[Any] | None) -> None:
+        """What the last report of a test, or of one of its runs, carries."""
+        told, rerun = self._open.pop(nodeid, []), nodeid in self._rerun
+        self._rerun.pop(nodeid, None)
         if values is None:
             return
         if told:

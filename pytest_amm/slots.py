@@ -35,8 +35,7 @@ class Slot:
 
     @property
     def growth_bytes(self) -> int:
-        baseline_bytes = sum(self._baselines.get(child.pid, 0) for child in self.children)
-        return self.subtree_bytes - self.owner.base_bytes - baseline_bytes
+        return self.subtree_bytes - self.owner.base_bytes - self._earlier_bytes()
 
     def look(self, board: Board, tree: Tree, pids: frozenset[int]) -> int:
         """Update from the board and the tree; returns how much the children's peaks exceed what they have now."""
@@ -66,6 +65,10 @@ class Slot:
         most = max(self.children, key=lambda child: grown[child.pid])
         return None if most.foreign else most
 
+    def _earlier_bytes(self) -> int:
+        """What the children that were there before the test had when it began."""
+        return sum(self._baselines.get(child.pid, 0) for child in self.children)
+
     def _begin(self, owner: Owner, member: Member) -> None:
         """A new phase: what is reserved and not touched so far will stay so."""
         self.pursuit = self.witness = None
@@ -80,12 +83,19 @@ class Slot:
         peaks_bytes = sum(peaks.values())
         generation = self.owner.generation
         before = self.seen if self.seen.generation == generation else Seen(generation, 0, 0, 0)
+        tree_peak_bytes, earlier_bytes = before.tree_peak_bytes, before.earlier_bytes
+        if member.rss_bytes + peaks_bytes > tree_peak_bytes:
+            tree_peak_bytes, earlier_bytes = member.rss_bytes + peaks_bytes, self._earlier_bytes()
         self.seen = Seen(
             generation,
             max(before.child_count, len(peaks)),
-            max(before.tree_peak_bytes, member.rss_bytes + peaks_bytes),
+            tree_peak_bytes,
             max(before.children_peak_bytes, peaks_bytes),
             max(child.inherited_bytes for child in peaks),
+            earlier_bytes,
+            max(child.mark_bytes for child in peaks),
+            max((child.mark_bytes for child in peaks if child.pid in self._baselines), default=0),
+            self.owner.test_number,
         )
         board.write_seen(self.number, self.seen)
         if peaks_bytes > self._told_bytes * _TOLD_AGAIN_RATIO:

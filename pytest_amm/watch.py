@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
+_SAME_RATIO = 15 / 16
+"""A child's mark as the watchdog read it last, against what the kernel tells of it at its end: counted in batches of
+pages, and it goes on after the last look."""
+
 
 class Watched(NamedTuple):
     """What the watchdog saw and did in one phase; None where it had nothing to see or to do.
@@ -31,6 +35,20 @@ class Watched(NamedTuple):
     seen: Seen | None
     stop: Stop | None
     reaped_bytes: int
+
+    def peaks(self, start_bytes: int, peak_bytes: int) -> tuple[int, int, int]:
+        """Of the tree, of the children, and what of the former was there before the test, where the process itself
+        began with `start_bytes` and had `peak_bytes`."""
+        tree_bytes, children_bytes, earlier_bytes = peak_bytes, 0, 0
+        if self.seen is not None:
+            children_bytes = self.seen.children_peak_bytes
+            if self.seen.tree_peak_bytes > peak_bytes:
+                tree_bytes, earlier_bytes = self.seen.tree_peak_bytes, self.seen.earlier_bytes
+        if self.reaped_bytes > children_bytes:  # it had its peak and ended between two looks
+            children_bytes = self.reaped_bytes
+            if start_bytes + children_bytes > tree_bytes:
+                tree_bytes, earlier_bytes = start_bytes + children_bytes, 0
+        return tree_bytes, children_bytes, earlier_bytes
 
 
 class Watch:
@@ -121,6 +139,14 @@ class Watch:
         if most_bytes <= self._reaped_bytes:
             return 0
         self._reaped_bytes = most_bytes
+        if most_bytes * _SAME_RATIO <= self._earlier_mark_bytes():
+            return 0
         if most_bytes <= self._meter.session_peak_bytes or most_bytes <= getrusage(RUSAGE_SELF).ru_maxrss * 1024:
             return 0
         return most_bytes - (seen.inherited_bytes if seen else 0)
+
+    def _earlier_mark_bytes(self) -> int:
+        """The largest mark of the children that were there before this test: one that ends in it, as a server of the
+        session does in the last, had its peak at any time."""
+        last = self._board.seen(self._slot)
+        return last.earlier_mark_bytes if last.test_number == self._test_number else last.mark_bytes

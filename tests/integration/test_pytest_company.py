@@ -86,6 +86,50 @@ def test_a_rerun_is_judged_anew(pytester: pytest.Pytester, monkeypatch: pytest.M
     assert ["over 16 MiB" in run["message"] for run in runs] == [True, False]
 
 
+RERUNS = """
+import pytest
+
+class AsBefore16:
+    def pytest_runtest_protocol(self, item, nextitem):
+        from _pytest.runner import runtestprotocol
+
+        for attempt in range(2):
+            for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                if report.failed and attempt == 0:
+                    report.outcome = "rerun"
+                    item.ihook.pytest_runtest_logreport(report=report)
+                    break
+                item.ihook.pytest_runtest_logreport(report=report)
+            else:
+                break
+        return True
+
+def pytest_configure(config):
+    config.pluginmanager.register(AsBefore16())
+"""
+
+
+def test_a_rerun_of_which_no_teardown_is_told_has_its_record(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does pytest-rerunfailures before 16.2, the newest for pytest 7."""
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
+    pytester.makeconftest(RERUNS)
+    pytester.makepyfile(
+        """
+        ran = []
+        def test_it():
+            ran.append(1)
+            assert not [b"1" * (1 << 20) for _ in range(60)] or len(ran) > 1
+        """
+    )
+    pytester.runpytest_subprocess("--amm-test-budget=16MB", "--amm-on-breach=fail", "--amm-json=r.json")
+    runs = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert [run["outcome"] for run in runs] == ["rerun", "failed"]
+    assert ["assert not" in run["message"] for run in runs] == [True, False]
+    assert all(run["breach"] for run in runs)
+
+
 def test_subtests_share_the_budget_of_their_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
     pytester.makepyfile(

@@ -54,3 +54,52 @@ def test_a_cgroup_of_its_own_gives_the_true_peak(pytester: pytest.Pytester, own_
     figures = summary_of(pytester, enter)
     assert figures["tree_peak_source"] == "cgroup"
     assert 240 * MIB < figures["tree_peak_bytes"] < 400 * MIB
+
+
+SERVER = """
+import subprocess, sys, time
+import pytest
+
+@pytest.fixture(scope="module")
+def server():
+    holds = "x = b'1' * (100 << 20); print(1, flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    yield
+    process.communicate(b"\\n")
+
+def test_starts_it(server): time.sleep(0.3)
+def test_uses_it(server): time.sleep(0.3)
+def test_adds(server):
+    held = b"1" * (20 << 20)
+    time.sleep(0.3)
+def test_ends_it(server): pass
+"""
+
+
+@pytest.fixture
+def growths_beside_a_server(pytester: pytest.Pytester) -> dict[str, int]:
+    """How much each test of `SERVER` grew, in MiB."""
+    pytester.makepyfile(test_it=SERVER)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--amm-json=report.json"]
+    command += ["--amm-test-budget=64MB", "--amm-on-breach=fail"]
+    subprocess.run(command, cwd=pytester.path, capture_output=True, check=False)
+    tests = json.loads((pytester.path / "report.json").read_text())["tests"]
+    assert [bool(test["breach"]) for test in tests] == [True, False, False, False]
+    return {test["nodeid"].rpartition("::")[2]: test["growth_bytes"] // MIB for test in tests}
+
+
+def test_a_process_of_a_wider_fixture_is_charged_to_the_test_that_started_it(
+    growths_beside_a_server: dict[str, int],
+) -> None:
+    assert growths_beside_a_server["test_starts_it"] >= 100
+    assert growths_beside_a_server["test_uses_it"] < 5
+    assert 20 <= growths_beside_a_server["test_adds"] < 25
+
+
+def test_a_process_that_was_there_before_is_not_charged_to_the_test_that_ends_it(
+    growths_beside_a_server: dict[str, int],
+) -> None:
+    assert growths_beside_a_server["test_ends_it"] < 5

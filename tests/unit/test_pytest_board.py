@@ -26,7 +26,7 @@ def test_every_field_comes_back_and_touches_no_other(board: Board, slot: int) ->
         Owner(os.getpid(), 7, 2**40, 2**41, 9),
         (7, 3, 11),
         "tests/test_ü.py::test_x[a-b]",
-        Seen(7, 2, 2**42, 2**43),
+        Seen(7, 2, 2**42, 2**43, 2**41, 2**40, 2**39, 2**38, 9),
         Stop(7, "test", 2**44, 2**45, 15, 123, 1.5, 2.5, 2**46, "python3"),
     )
     board.write_owner(slot, values[0])
