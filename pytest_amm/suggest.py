@@ -7,31 +7,47 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from amm_exporter.errors import AMMError
 from amm_exporter.units import MIB, parse_ratio, parse_size
 from pytest_amm.jsonfile import ReportError, load
 
+_ENDED = ("passed", "skipped")
+"""Outcomes of tests that ran to their end: what they took is what they need."""
+
 
 def suggestions(
     reports: Sequence[Mapping[str, Any]], *, headroom_ratio: float, least_bytes: int
 ) -> tuple[int, int, dict[str, int]]:
     """The session budget, the budget of every test, and those of the tests that need more than that, in MiB."""
-    tests = [test for report in reports for test in report["tests"]]
+    tests = _tests(reports)
     peak_bytes = max(
         [test["peak_bytes"] for test in tests] + [_tree_peak_bytes(report) for report in reports], default=0
     )
     needs: dict[str, int] = {}
     for test in tests:
-        if test["outcome"] in ("passed", "skipped"):
+        if test["outcome"] in _ENDED:
             needs[test["nodeid"]] = max(needs.get(test["nodeid"], 0), test["growth_bytes"])
     ordered = sorted(needs.values())
     # most tests share one small budget; the few above it say so by a marker
     common_bytes = max(least_bytes, _more(ordered[int(0.95 * (len(ordered) - 1))], headroom_ratio) if ordered else 0)
     special = {nodeid: _mib(_more(need, headroom_ratio)) for nodeid, need in needs.items() if need > common_bytes}
     return _mib(_more(peak_bytes, headroom_ratio)), _mib(common_bytes), special
+
+
+def notes(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the suggestions cannot know: what these tests need, or those that did not run."""
+    tests = _tests(reports)
+    cut_short = sorted(
+        {test["nodeid"] for test in tests} - {test["nodeid"] for test in tests if test["outcome"] in _ENDED}
+    )
+    if cut_short:
+        more = f" and {len(cut_short) - 1} more" if len(cut_short) > 1 else ""
+        yield f"not counted, as they failed or were stopped: {cut_short[0]}{more}; see all with --amm-on-breach=warn"
+    if not all(report.get("complete", True) for report in reports):
+        yield "a run was killed before its end: tests after that are not in its report"
 
 
 def as_markers(session_mib: int, common_mib: int, special: Mapping[str, int]) -> list[str]:
@@ -78,8 +94,14 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout) -> in
         )
     except (AMMError, ReportError) as error:
         parser.error(str(error))
+    for note in notes(reports):
+        sys.stderr.write(f"note: {note}\n")  # not in what is pasted
     out.write("\n".join([*(as_ini if values.ini else as_markers)(*found), ""]))  # at once: `| head -1` closes the pipe
     return 0
+
+
+def _tests(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [test for report in reports for test in report["tests"]]
 
 
 def _tree_peak_bytes(report: Mapping[str, Any]) -> int:

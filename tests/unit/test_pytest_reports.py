@@ -121,6 +121,26 @@ def test_nothing_is_suggested_from_a_run_without_tests(tmp_path: Path, capsys: p
     assert "error: no test stands in what was given" in capsys.readouterr().err
 
 
+def test_what_a_stopped_test_needs_is_not_known_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pasted back, the suggestion would stop it again."""
+    tests = [to_data(record("t.py::fine", 3)), to_data(record("t.py::stopped", 3, BREACH))]
+    path, out = tmp_path / "report.json", io.StringIO()
+    path.write_text(json.dumps({"schema": SCHEMA, "complete": False, "tests": tests}))
+    suggest.main([str(path)], out)
+    told = capsys.readouterr().err.splitlines()
+    assert "note" not in out.getvalue()
+    assert told == [
+        "note: not counted, as they failed or were stopped: t.py::stopped; see all with --amm-on-breach=warn",
+        "note: a run was killed before its end: tests after that are not in its report",
+    ]
+
+
+def test_a_test_that_passed_in_another_report_is_known() -> None:
+    stopped, fine = ({"tests": [to_data(record("t.py::t", 3, breach))]} for breach in (BREACH, None))
+    assert list(suggest.notes([stopped])) != []
+    assert list(suggest.notes([stopped, fine])) == []
+
+
 def test_suggested_ini_is_by_file_and_reads_back(tmp_path: Path) -> None:
     text = suggested(tmp_path, "--ini", "--headroom=50%", "--least=1MB")
     assert text == ("[pytest]\namm_budget = 135MB\namm_test_budget = 3MB\namm_budget_for =\n    b.py = 120MB\n")
