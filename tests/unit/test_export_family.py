@@ -467,8 +467,8 @@ def test_a_second_reader_on_the_address_is_a_sibling(caplog):
 
 
 def test_the_sum_stands_when_nothing_can_be_written_any_more(directory, caplog):
-    serving, sibling, other = member(directory), Answering(directory, [counter("hits", 5)]), member(directory)
-    other.publish([counter("hits", 1)])
+    serving, sibling = member(directory), Answering(directory, [counter("hits", 5)])
+    other = Answering(directory, [counter("hits", 1)])
     assert shown(serving.gather([counter("hits", 2)]))["hits"] == {(): 8}
     in_the_way = [directory / f"{name}.tmp" for name in (serving.name, "book")]
     for path in in_the_way:
@@ -481,7 +481,7 @@ def test_the_sum_stands_when_nothing_can_be_written_any_more(directory, caplog):
     assert len(caplog.records) == 1
     for path in in_the_way:
         path.rmdir()
-    other.abandon()
+    other.die()
     serving.leave([])
 
 
