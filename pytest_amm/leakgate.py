@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ DECISION = pytest.StashKey[str]()
 
 SUITE_SECONDS = 3.0
 """With --amm-leaks a test without a marker is given this long: a suite has many."""
-ALLOWS = '@pytest.mark.amm_leak(max_per_call="...")'
+MARKED = "@pytest.mark.amm_leak({})"
 _REPEAT = "not repeatable"
 _OF_ONE_CALL = frozenset({"benchmark", "subtests"})
 """Fixtures that report of each call, or refuse a second one."""
@@ -37,10 +38,11 @@ _OF_ONE_CALL = frozenset({"benchmark", "subtests"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakRule:
-    """What a marker asks for. `max_per_call_bytes` may stay behind after each call."""
+    """What a marker asks for. `max_per_call_bytes` may stay behind after each call; without a number of warm-up calls
+    there are 20, fewer of a slow body."""
 
     max_per_call_bytes: int = 1024
-    warmup_count: int = 20
+    warmup_count: int | None = None
     confidence_ratio: float = 0.99
     time_limit_seconds: float = 8.0
 
@@ -77,11 +79,11 @@ def parse_rule(arguments: Mapping[str, Any]) -> LeakRule:
 
 
 def check(
-    fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes: int | None = None, allows: str = ALLOWS
+    fn: Callable[[], object], rule: LeakRule, *, what: str, headroom_bytes: int | None = None, typed: str = MARKED
 ) -> PerCallVerdict:
     """Decide, and raise when `fn` leaks; within the headroom, so that a leak is told as one, not as a breach.
 
-    `allows` is what to write where a leak is meant to stay.
+    `typed` is what to write, with an argument, where it is to be judged otherwise.
     """
     from amm_exporter.control.leak_gate import leak_per_call
 
@@ -94,7 +96,7 @@ def check(
         most_gained_bytes=most_gained_bytes(headroom_bytes, free_bytes()),
     )
     if verdict.decision == "leak":
-        raise OverBudget(explain(verdict, rule, what=what, allows=allows), pytrace=False)
+        raise OverBudget(explain(verdict, rule, what=what, typed=typed), pytrace=False)
     return verdict
 
 
@@ -127,8 +129,10 @@ def free_bytes() -> int | None:
     return min(free, default=None)
 
 
-def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str, allows: str) -> str:
+def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str, typed: str) -> str:
     """The failure text of a leak."""
+    from amm_exporter.analysis.per_call import OUTLAST_CALLS
+
     alike = format_size(verdict.bytes_per_call) == format_size(rule.max_per_call_bytes)
     size = _exact if alike else format_size
     bounds = dict.fromkeys(map(size, (verdict.lower, verdict.upper)))  # one where they are written alike
@@ -141,12 +145,25 @@ def explain(verdict: PerCallVerdict, rule: LeakRule, *, what: str, allows: str) 
     lines += [f"  type     {name}: {count:.3g} more a call" for name, count in verdict.types]
     lines += [f"  line     {site}: {format_size(size)} a call" for site, size in verdict.sites]
     lines += [f"  how      {reason}" for reason in verdict.reasons[1:]]  # the first says what stands above
-    lines.append(f"  next     if this is meant to stay: {allows}")
+    if verdict.calls < OUTLAST_CALLS:
+        lines.append(f"  next     if only a cache fills, in so few calls: {typed.format(f'warmup={OUTLAST_CALLS}')}")
+    given = 'max_per_call="..."'
+    lines.append(f"  next     if this is meant to stay: {typed.format(given)}")
     return "\n".join(lines)
 
 
 def _exact(size_bytes: float) -> str:
     return f"{size_bytes:,.1f} B"
+
+
+def _longer(verdict: PerCallVerdict) -> str:
+    """What to type where the time was too short."""
+    given = f'time_limit="{math.ceil(verdict.enough_seconds)}s"'
+    return f"give it longer: {MARKED.format(given)}"
+
+
+def _named(raised: BaseException) -> str:
+    return f"{type(raised).__name__}: {raised}".partition("\n")[0]
 
 
 class LeakGate:
@@ -197,12 +214,14 @@ class LeakGate:
         except OverBudget:
             item.stash[DECISION] = "leak"
             raise
-        except (Exception, pytest.skip.Exception, pytest.fail.Exception):  # what tests raise
+        except (Exception, pytest.skip.Exception, pytest.fail.Exception) as raised:  # what tests raise
             if marked:
                 raise
+            item.add_report_section("call", "amm", f"not checked: called again, it raised {_named(raised)}")  # for -rP
             return _REPEAT  # with --amm-leaks nobody said that this test can run twice
         if verdict.decision == "undecided":
-            item.add_report_section("call", "amm", "\n".join(verdict.reasons))  # told by -rP
+            more = (_longer(verdict),) if verdict.enough_seconds else ()  # at the limit, time does not help
+            item.add_report_section("call", "amm", "\n".join((*verdict.reasons, *more)))  # told by -rP
         return verdict.decision
 
 

@@ -104,6 +104,8 @@ def leaks(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if record.leak in ("undecided", "not repeatable"):
             yield f"  {record.leak}: {record.nodeid}"
+    if "undecided" in decided:
+        yield '  next: -rP says what was measured; @pytest.mark.amm_leak(time_limit="1m") gives a test longer'
 
 
 def bar(ratio: float, width: int) -> str:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 LARGEST_CHUNK = 50
 MOST_THREADS = 8
-_ALLOWS = 'amm.leak_check(fn, max_per_call="...")'
+_TYPED = "amm.leak_check(fn, {})"
 _STEPS = ((0.85, 0.1), (0.8, 0.2), (0.7, 0.5), (0.6, 0.8), (0.0, 1.0))
 """From this share of the machine's memory in use on, this share of the chunk and of the threads."""
 
@@ -108,7 +108,7 @@ class Toolkit:
         """
         name = getattr(_plain(fn), "__qualname__", repr(fn))
         parsed = leakgate.parse_rule(rule)
-        return leakgate.check(fn, parsed, what=name, headroom_bytes=self._headroom(), allows=_ALLOWS)
+        return leakgate.check(fn, parsed, what=name, headroom_bytes=self._headroom(), typed=_TYPED)
 
     def before_after(self, fn: Callable[[], object], strategy: Callable[[], object], *, rounds: int = 5) -> Effect:
         """How much of what `fn` leaves in use `strategy` gives back, once malloc is asked to return what is free.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from amm_exporter.analysis.per_call import (
     AT_LIMIT,
     FEWEST_CALLS,
+    NEARLY_OVER,
     RESIDENT,
     Batch,
     PerCallRules,
@@ -59,6 +60,7 @@ class PerCallVerdict:
         types: what the collector tracks more of after the calls, as (type, objects a call).
         sites: lines that keep memory, as (file:line, bytes a call).
         reasons: sentences for people; one says what the garbage collector did.
+        enough_seconds: a time limit that should decide it, where the time was up first; else 0.
     """
 
     decision: str
@@ -70,13 +72,14 @@ class PerCallVerdict:
     types: tuple[tuple[str, float], ...] = ()
     sites: tuple[tuple[str, float], ...] = ()
     reasons: tuple[str, ...] = ()
+    enough_seconds: float = 0.0
 
 
 def leak_per_call(
     fn: Callable[[], object],
     *,
     max_per_call_bytes: float = 1024,
-    warmup: int = WARMUP_CALLS,
+    warmup: int | None = None,
     confidence: float = 0.99,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
     collect: bool | None = None,
@@ -88,6 +91,8 @@ def leak_per_call(
 
     The time limit is of the thread's own time: what it waits for a processor of a loaded machine is not in it, up to
     three times the limit.
+
+    `warmup`: so many calls are made first, before the time counts. None makes 20, or what a tenth of the time holds.
 
     `collect`: run the garbage collector before each reading. None does so while it is enabled: cyclic garbage that
     waits is no leak; with the collector switched off it is one. What `fn` raises is raised here.
@@ -111,6 +116,7 @@ def leak_per_call(
         types=explained[0],
         sites=explained[1],
         reasons=_reasons(decision, rate, gate, rules),
+        enough_seconds=_enough_seconds(gate.calls, time_limit_seconds) if decision == "undecided" else 0.0,
     )
 
 
@@ -129,13 +135,14 @@ class _Gate:
         self.batches: list[Batch] = []
 
     def run(
-        self, rules: PerCallRules, warmup: int, limit_seconds: float, most_gained_bytes: int
+        self, rules: PerCallRules, warmup: int | None, limit_seconds: float, most_gained_bytes: int
     ) -> tuple[str, Rate | None]:
         """Until decided or out of time. At least one call is made in any case."""
         started, began = self._clock(), self._wall()
         before = self._in_use.read()
-        self._warm_up(warmup, started + limit_seconds / 10)
-        slow = self.calls < warmup
+        slow = self._warm_up(warmup, limit_seconds / 10)
+        if warmup is not None:
+            started, began = self._clock(), self._wall()
         size, decision, rate = 1 if slow else FIRST_BATCH, "undecided", None
         first = held = self._read()
         self._note(before, held, self.calls, most_gained_bytes)
@@ -156,13 +163,15 @@ class _Gate:
     def explained(self) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
         """Types and lines that hold more after a few more calls, traced."""
         self._collect()
-        types, trace, made = collected_types(), SiteTrace(), 0
+        trace, made = SiteTrace(), 0
         trace.start()
         try:
             self._call(1)
             self._collect()
-            sites, until = trace.sites(), self._clock() + TRACED_SECONDS
-            while made < min(MOST_TRACED_CALLS, self._room_calls // 4) and self._clock() < until:
+            for _ in range(2):  # what the first reading makes, in the caches of abstract classes, stays
+                sites, types = trace.sites(), collected_types()
+            until = self._clock() + TRACED_SECONDS
+            while not made or (made < min(MOST_TRACED_CALLS, self._room_calls // 4) and self._clock() < until):
                 self._call(1)
                 made += 1
             self._collect()
@@ -170,7 +179,7 @@ class _Gate:
         finally:
             trace.stop()
         more_types = collected_types()
-        return _top({name: more_types[name] - types[name] for name in more_types}, made + 1), _top(
+        return _top({name: more_types[name] - types[name] for name in more_types}, made), _top(
             {name: size - sites.get(name, 0.0) for name, size in more_sites.items()}, made
         )
 
@@ -178,12 +187,15 @@ class _Gate:
         self._in_use.close()
         self._own_clock.close()
 
-    def _warm_up(self, calls: int, until: float) -> None:
-        self._call(1)
-        for _ in range(calls - 1):
-            if self._clock() >= until:
-                return
+    def _warm_up(self, asked: int | None, usual_seconds: float) -> bool:
+        """All calls that were asked for, else those of the usual time. Whether the body is slow: 20 take longer."""
+        started, passed = self._clock(), 0.0
+        while not self.calls or self.calls < (WARMUP_CALLS if asked is None else asked):
+            if asked is None and passed >= usual_seconds:
+                break
             self._call(1)
+            passed = self._clock() - started
+        return passed * WARMUP_CALLS > usual_seconds * self.calls
 
     def _batch(self, size: int, until: float) -> int:
         """`size` calls, more if they take no time, fewer if they take all that is left, of time or of memory."""
@@ -227,6 +239,11 @@ def _top(gained: dict[str, float], calls: int) -> tuple[tuple[str, float], ...]:
     """The largest gains a call; what did not grow with half of the calls at least is left out."""
     rates = sorted(((name, gain / max(1, calls)) for name, gain in gained.items()), key=lambda pair: -pair[1])
     return tuple((name, rate) for name, rate in rates if rate >= 0.5)[:TOP]
+
+
+def _enough_seconds(calls: int, limit_seconds: float) -> float:
+    """Twice the time at least; for a slow body as long as all the calls take before it is accused."""
+    return limit_seconds * max(2.0, (WARMUP_CALLS + FEWEST_OF_SLOW) / (NEARLY_OVER * calls))
 
 
 def _reasons(decision: str, rate: Rate | None, gate: _Gate, rules: PerCallRules) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ import gc
 import json
 import logging
 import mmap
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -239,3 +241,54 @@ def test_a_slow_body_is_cleared_by_few_calls_and_accused_by_many(kept_bytes: int
 
     verdict = leak_per_call(body, time_limit_seconds=8.0, clock=lambda: seconds[0])
     assert verdict.decision == decision
+    assert (verdict.enough_seconds > 8.0) == (decision == "undecided")
+
+
+def test_the_time_that_is_called_enough_decides() -> None:
+    seconds = [0.0]
+
+    def body() -> None:
+        seconds[0] += 0.2
+        kept.append(bytearray(50_000))
+
+    few = leak_per_call(body, time_limit_seconds=3.0, clock=lambda: seconds[0])
+    enough = leak_per_call(body, time_limit_seconds=few.enough_seconds, clock=lambda: seconds[0])
+    assert (few.decision, enough.decision) == ("undecided", "leak")
+
+
+def test_a_warm_up_that_is_asked_for_is_made_in_full_and_takes_none_of_the_time() -> None:
+    """A tenth of 8 s holds 16 calls of 50 ms, and a cache of 150 entries would look like a leak."""
+    seconds = [0.0]
+
+    def body() -> None:
+        seconds[0] += 0.05
+        if len(kept) < 150:
+            kept.append(bytearray(5000))
+
+    verdict = leak_per_call(body, warmup=200, time_limit_seconds=8.0, clock=lambda: seconds[0])
+    assert verdict.decision == "clean"
+    assert verdict.calls > 200
+
+
+FEW_TRACED = """
+from amm_exporter.control.leak_gate import leak_per_call
+kept, seconds = [], [0.0]
+
+def body():
+    seconds[0] += 0.05
+    kept.append({"row": [50_000 * b"x"]})
+
+print(*(name for name, _ in leak_per_call(body, clock=lambda: seconds[0]).types))
+"""
+
+
+def test_of_a_slow_body_only_types_of_its_own_are_named() -> None:
+    """What the tracer makes at its first reading was as much as ten calls keep."""
+    told = subprocess.run([sys.executable, "-c", FEW_TRACED], capture_output=True, text=True, check=True).stdout.split()
+    assert set(told) == {"list", "dict"}
+
+
+def test_of_a_leak_that_fills_its_room_at_once_the_line_is_named() -> None:
+    verdict = leak_per_call(lambda: kept.append(bytearray(1 << 20)), most_gained_bytes=1 << 20)
+    assert verdict.decision == "leak"
+    assert any(Path(__file__).name in site for site, _ in verdict.sites)

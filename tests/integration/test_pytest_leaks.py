@@ -75,6 +75,48 @@ def test_a_whole_suite_is_checked_and_what_cannot_repeat_is_left_alone(pytester:
     ]
 
 
+def test_what_was_not_decided_is_told_with_what_to_type(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import time
+        seen = []
+        def test_slow(): time.sleep(0.3)
+        def test_only_once():
+            assert not seen
+            seen.append(1)
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-leaks", "-rP")
+    result.stdout.fnmatch_lines(
+        [
+            'give it longer: @pytest.mark.amm_leak(time_limit="*s")',
+            "not checked: called again, it raised AssertionError: assert not *",
+            "  undecided: test_it.py::test_slow",
+            '  next: -rP says what was measured; @pytest.mark.amm_leak(time_limit="1m") gives a test longer',
+        ]
+    )
+    assert max(map(len, result.outlines)) < 130
+
+
+def test_a_leak_found_by_few_calls_says_what_to_type_where_a_cache_fills(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest, time
+        kept = []
+        @pytest.mark.amm_leak(time_limit="2s")
+        def test_slow():
+            time.sleep(0.006)
+            kept.append(bytearray(50_000))
+        @pytest.mark.amm_leak
+        def test_quick(): kept.append(bytearray(5_000))
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    assert result.parseoutcomes() == {"failed": 2}
+    told = "  next     if only a cache fills, in so few calls: @pytest.mark.amm_leak(warmup=1400)"
+    assert result.outlines.count(told) == 1
+
+
 @pytest.mark.parametrize("capture", ["fd", "sys"])
 def test_what_pytest_keeps_of_each_call_is_no_leak(pytester: pytest.Pytester, capture: str) -> None:
     pytester.makepyfile(
