@@ -27,7 +27,19 @@ def markers_in_use(items: Iterable[pytest.Item]) -> frozenset[str]:
             seen.add(parent)
             found.update([mark.name for mark in parent.own_markers])
             parent = parent.parent
+    if any(name.startswith("amm_") and name not in MARKERS for name in found):
+        _check(found)
     return frozenset(found & MARKERS.keys())
+
+
+def _check(found: set[str]) -> None:
+    """A misspelt one would hold nothing; pytest warns of it only. One that is near to none of ours is of others."""
+    import difflib
+
+    for name in sorted(name for name in found - MARKERS.keys() if name.startswith("amm_")):
+        near = difflib.get_close_matches(name, MARKERS, 1, 0.85)
+        if near:
+            raise pytest.UsageError(f"@pytest.mark.{name}: unknown marker; did you mean {near[0]!r}?")
 
 
 def nearest(item: pytest.Item, name: str) -> pytest.Mark | None:

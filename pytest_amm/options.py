@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import pytest
@@ -157,16 +157,32 @@ def check_variables(environ: Mapping[str, str] = os.environ) -> None:
     unknown = [name for name in environ if name.startswith("AMM_") and name not in ours]
     if not unknown:
         return
-    import difflib
-
     from amm_exporter.policy.keys import KEYS, environment_variable
 
     for name in set(unknown).difference(map(environment_variable, KEYS)):
-        near = difflib.get_close_matches(
-            name.removeprefix("AMM_"), [each.removeprefix("AMM_") for each in ours], 1, 0.8
-        )
+        near = _near(name, ours)
         if near:
-            raise pytest.UsageError(f"{name}: unknown variable; did you mean 'AMM_{near[0]}'?")
+            raise pytest.UsageError(f"{name}: unknown variable; did you mean {near!r}?")
+
+
+def check_ini(config: pytest.Config) -> None:
+    """The same of a key of the ini file, of which pytest warns only, among others. Raises pytest.UsageError."""
+    ours = {option.name for option in OPTIONS}
+    keys = getattr(config, "_inicfg", None) or (config.inicfg if pytest.version_tuple < (9,) else {})
+    for name in keys:
+        if name.startswith("amm_") and name not in ours:
+            near = _near(name, ours)
+            if near:
+                raise pytest.UsageError(f"{name} ({_ini_file(config)}): unknown key; did you mean {near!r}?")
+
+
+def _near(name: str, ours: Iterable[str]) -> str | None:
+    """One of ours that was meant, past the prefix that all have."""
+    import difflib
+
+    known = [each[4:] for each in ours]
+    found = difflib.get_close_matches(name[4:], known, 1, 0.8)
+    return name[:4] + found[0] if found else None
 
 
 def _ini(config: pytest.Config, option: Option) -> object:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 PARTS: pytest.StashKey[Parts | None] = pytest.StashKey()
 FOREIGN: pytest.StashKey[list[int]] = pytest.StashKey()
 """The processes that whoever called pytest.main() had started before: they are not the run's to stop."""
+USAGE_ERROR = "amm_usage_error"
+"""Where a worker of xdist leaves what is wrong with a marker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", text)
     config.stash[PARTS] = None
     options.check_variables()
+    options.check_ini(config)
     asked = options.asked(config)
     if asked:
         from pytest_amm.settings import read
@@ -82,6 +86,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         parts = config.stash[PARTS] = start(config, read(options.asked(config)))
     if parts is not None:
         parts.collected(items, used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """A worker of xdist has no way to tell of a wrong marker: its controller says so, who would fail itself else."""
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        told: dict[str, str] = getattr(session.config, "workeroutput", {})
+        if "@pytest.mark.amm_" in str(error):
+            told[USAGE_ERROR] = str(error)
+        raise
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {}).get(USAGE_ERROR)
+    if told:
+        raise pytest.UsageError(told)
 
 
 def _children() -> list[int]:

@@ -86,3 +86,34 @@ def test_hard_without_any_budget_is_told_and_refuses_no_part_of_a_suite(pytester
     result = pytester.runpytest_inprocess("--amm-hard")
     assert result.parseoutcomes() == {"passed": 1}
     result.stdout.fnmatch_lines(["amm: --amm-hard has no budget to hold: add --amm-budget, *"])
+
+
+def errors(result: pytest.RunResult) -> list[str]:
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    return [line for line in result.errlines if line.startswith("ERROR")]
+
+
+def test_a_wrong_marker_is_one_line_with_xdist_too(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers tell nobody why they end, so xdist fails by an assertion of its own."""
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin,xdist.plugin")
+    pytester.makepyfile("import pytest\n@pytest.mark.amm_budget('64Q')\ndef test_it(): pass")
+    [told] = errors(pytester.runpytest_subprocess("-n2"))
+    assert "test_it: @pytest.mark.amm_budget: got '64Q'" in told
+
+
+def test_a_misspelt_marker_of_ours_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.amm_bugdet('64MB')\ndef test_it(): pass")
+    [told] = errors(pytester.runpytest_subprocess())
+    assert told == "ERROR: @pytest.mark.amm_bugdet: unknown marker; did you mean 'amm_budget'?"
+
+
+def test_a_misspelt_ini_key_of_ours_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\namm_test_bugdet = 64MB")
+    [told] = errors(pytester.runpytest_subprocess())
+    assert told == "ERROR: amm_test_bugdet (tox.ini): unknown key; did you mean 'amm_test_budget'?"
+
+
+def test_a_key_and_a_marker_of_others_that_begin_alike_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\namm_dataset = small\nmarkers =\n  amm_slow")
+    pytester.makepyfile("import pytest\n@pytest.mark.amm_slow\ndef test_it(): pass")
+    assert pytester.runpytest_subprocess("--amm-peaks").ret == 0
