@@ -18,9 +18,10 @@ import pytest
 from pytest_amm.breach import Breach, breach_of, judge, refusal
 from pytest_amm.breach_report import tell
 from pytest_amm.budget import Budgets, TestBudget
+from pytest_amm.fixturevalues import TELLS_BYTES, let_go
 from pytest_amm.giveback import give_back
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, junit_properties, pack, phases_of, unpack
+from pytest_amm.records import Phase, junit_properties, pack, phases_of, unpack, with_end
 from pytest_amm.refusals import refused
 from pytest_amm.settings import Settings
 from pytest_amm.slack import FreeHeap
@@ -161,6 +162,8 @@ class Measurer:
             self.benchmarks.note(item, measure.phases[-1])
         if report.when == "teardown":
             self._current = None
+            if measure.peak_bytes - measure.start_bytes > TELLS_BYTES and report.passed and let_go(item, self):
+                measure.numbers = with_end(measure.numbers, self._meter.settle())
             setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
             if measure.told is not None:
                 setattr(measure.told, RECORD_ATTRIBUTE, getattr(report, RECORD_ATTRIBUTE))
@@ -260,7 +263,7 @@ class Measurer:
         if tell(report, item, error, measure, warns=warns, exact=self.exact, evidence=evidence) and measure.numbers:
             end_bytes = self._meter.settle()
             if report.when == "teardown":  # what it kept is what is left now
-                measure.numbers = (*measure.numbers[:-4], end_bytes, *measure.numbers[-3:])
+                measure.numbers = with_end(measure.numbers, end_bytes)
 
     def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
         """The machine is short of memory: clean up; from the second level on end the run in order."""
