@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 from amm_exporter.export.evidence_view import public
@@ -34,16 +35,29 @@ class Facts:
     def __init__(self, families: Iterable[Family], pid: str = "") -> None:
         self._families = {family.name: family for family in families}
         self._pid = pid
+        self._by_process: dict[str, dict[str | None, Series]] = {}
+
+    def of(self, pid: str) -> Facts:
+        """Those of another process. What is sorted by process serves both: a thousand need not look at all of all."""
+        other = copy(self)
+        other._pid = pid
+        return other
 
     def series(self, name: str, /, **labels: str) -> Series:
         metric = METRICS.get(name) or GROUP_METRICS[name]
-        family = self._families.get(metric.prometheus.removesuffix("_total"))
-        found = [(dict(key), value) for key, value in family.series.items()] if family else []
-        return [
-            (own, value)
-            for own, value in found
-            if own.get(WORKER_LABEL, self._pid) == self._pid and labels.items() <= own.items()
-        ]
+        by_process = self._sorted(metric.prometheus.removesuffix("_total"))
+        found = (*by_process.get(None, ()), *by_process.get(self._pid, ()))
+        return [(own, value) for own, value in found if labels.items() <= own.items()]
+
+    def _sorted(self, name: str) -> dict[str | None, Series]:
+        """By the process that a series is of; None where it is of no single one."""
+        if name not in self._by_process:
+            found = self._by_process[name] = {}
+            family = self._families.get(name)
+            for key, value in family.series.items() if family else ():
+                own = dict(key)
+                found.setdefault(own.get(WORKER_LABEL), []).append((own, value))
+        return self._by_process[name]
 
     def one(self, name: str, /, **labels: str) -> float | None:
         """The value, None where it is absent or no finite number (JSON has no other)."""
@@ -108,8 +122,8 @@ def status(
         "pools": [_pool(together, name) for name in together.names("amm.pool.objects", "amm.pool.requests")],
         "settings": facts.by("amm.plan.value", "setting"),
         "self": _self(facts),
-        "workers": [_worker(Facts(families, worker), worker) for worker in pids] if len(pids) > 1 else [],
-        "group_bytes": Facts(families).one("amm.group.memory.usage"),
+        "workers": [_worker(facts.of(worker), worker) for worker in pids] if len(pids) > 1 else [],
+        "group_bytes": facts.of("").one("amm.group.memory.usage"),
         "evidence": public(evidence),
         "events": _events(history),
         "history": dict(history.columns()) if history else {},
@@ -118,9 +132,10 @@ def status(
 
 def starts(families: list[Family], pid: int, now_unix_seconds: float) -> dict[int, float]:
     """When each process that is shown began, by pid."""
+    pids, facts = _pids(families), Facts(families)
     found = {}
-    for worker in _pids(families) or [str(pid)]:
-        uptime_seconds = Facts(families, worker if _pids(families) else "").one("process.uptime")
+    for worker in pids or [str(pid)]:
+        uptime_seconds = facts.of(worker if pids else "").one("process.uptime")
         found[int(worker)] = now_unix_seconds - (uptime_seconds or 0.0)
     return found
 

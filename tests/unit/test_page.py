@@ -19,7 +19,7 @@ from amm_exporter.export.names import METRICS
 from amm_exporter.export.numbers import MOST_WORKERS, numbers
 from amm_exporter.export.page import page, page_routes
 from amm_exporter.export.reader import PAGE_PATHS
-from amm_exporter.export.status import status
+from amm_exporter.export.status import starts, status
 from amm_exporter.model import Limit, ProcessMemory, Reading, Sample, Tier
 
 
@@ -278,6 +278,27 @@ def test_of_a_large_family_those_are_shown_that_leak_or_use_most(many):
     rows = re.findall(r" (\d+) high [\d.]+ [MG]iB ", text_of(numbers(said)))
     assert rows == ["7", *map(str, pids[1 - MOST_WORKERS :])]
     assert len(page(said, "n")) <= 100_000
+
+
+class Watched(dict):
+    """Series that know how often all of them were looked at."""
+
+    looks = 0
+
+    def items(self):
+        self.looks += 1
+        return super().items()
+
+
+def test_however_many_processes_there_are_their_series_are_looked_through_once():
+    used, begun = of_each("process.memory.usage", *range(50)), of_each("process.uptime", *range(50))
+    used, begun = (replace(one, series=Watched(one.series)) for one in (used, begun))
+    families = [used, begun, ages(*range(7, 57))]
+    assert [row["rss_bytes"] for row in document(families)["workers"]] == list(range(50))
+    assert used.series.looks == 1
+    begun.series.looks = 0
+    assert starts(families, 7, 1000.0) == {7 + seconds: 1000.0 - seconds for seconds in range(50)}
+    assert begun.series.looks == 1
 
 
 def test_a_process_whose_siblings_have_ended_is_still_told_of():
