@@ -69,6 +69,15 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield make_tree(Path(directory), TREE | {"proc/self/mountinfo": MOUNTS[request.param].format(root="/")})
 
 
+@pytest.fixture
+def kernel_file(machine: Path, name: str) -> Iterator[Path]:
+    """One that the test may write anew or take away."""
+    path = machine / name
+    before = path.read_bytes()
+    yield path
+    path.write_bytes(before)
+
+
 def ask_all(root: Path) -> None:
     proc = root / "proc"
     limit = LimitProbe(proc=proc, sysfs=root / "sys", refresh_seconds=0.0)
@@ -85,23 +94,15 @@ def ask_all(root: Path) -> None:
 @pytest.mark.parametrize(("machine", "name"), READ, indirect=["machine"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=CONTENT)
-def test_any_content_of_any_kernel_file(machine: Path, name: str, content: bytes) -> None:
-    before = (machine / name).read_bytes()
-    (machine / name).write_bytes(content)
-    try:
-        ask_all(machine)
-    finally:
-        (machine / name).write_bytes(before)
+def test_any_content_of_any_kernel_file(machine: Path, kernel_file: Path, content: bytes) -> None:
+    kernel_file.write_bytes(content)
+    ask_all(machine)
 
 
 @pytest.mark.parametrize(("machine", "name"), READ, indirect=["machine"])
-def test_any_kernel_file_missing(machine: Path, name: str) -> None:
-    before = (machine / name).read_bytes()
-    (machine / name).unlink()
-    try:
-        ask_all(machine)
-    finally:
-        (machine / name).write_bytes(before)
+def test_any_kernel_file_missing(machine: Path, kernel_file: Path) -> None:
+    kernel_file.unlink()
+    ask_all(machine)
 
 
 @given(CONTENT)
