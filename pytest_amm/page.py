@@ -107,15 +107,15 @@ def timeline(tests: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, i
         parts.append(f'<text x="{_LEFT - 6}" y="{y(size) + 4:.1f}" text-anchor="end">{format_size(size)}</text>')
     for at in ticks(end, 1.0):
         parts.append(f'<text x="{x(at):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{at:.6g} s</text>')
-    for test in tests:
+    for test in sorted(tests, key=lambda test: bool(_note(test))):  # what is wrong on top, to be seen among thousands
         if not test["seconds"]:  # its process was killed: it is not known when it ran
             continue
         left, right = x(test["start_seconds"]), x(test["start_seconds"] + test["seconds"])
-        color = "var(--bad)" if _note(test) else "var(--fill)"
+        color, opacity, least_width = ("var(--bad)", 0.6, 2.5) if _note(test) else ("var(--fill)", 0.35, 0.8)
         title = f"{test['nodeid']}: peak {format_size(test['peak_bytes'])}, growth {format_size(test['growth_bytes'])}"
         parts.append(
-            f'<rect x="{left:.2f}" y="{y(test["peak_bytes"]):.1f}" width="{max(0.8, right - left):.2f}" '
-            f'height="{_HEIGHT - _BOTTOM - y(test["peak_bytes"]):.1f}" fill="{color}" fill-opacity=".35">'
+            f'<rect x="{left:.2f}" y="{y(test["peak_bytes"]):.1f}" width="{max(least_width, right - left):.2f}" '
+            f'height="{_HEIGHT - _BOTTOM - y(test["peak_bytes"]):.1f}" fill="{color}" fill-opacity="{opacity}">'
             f"<title>{escape(title)}</title></rect>"
         )
     if points:

@@ -258,6 +258,12 @@ def test_the_page_draws_no_bar_for_a_test_whose_process_was_killed() -> None:
     assert ("t.py::other" in drawn, "t.py::killed" in drawn) == (True, False)
 
 
+def test_the_page_draws_a_breach_above_all_that_held() -> None:
+    """A test of a millisecond among thousands was hidden beneath its neighbours."""
+    drawn = page(document(record("t.py::over", 5, BREACH), record("t.py::fine", 5))).partition("</svg>")[0]
+    assert drawn.index("t.py::over") > drawn.index("t.py::fine")
+
+
 def test_the_page_of_a_run_in_which_the_clock_was_set_back() -> None:
     early = dataclasses.replace(record("t.py::early", 5), start_seconds=-3600.0)
     assert "t.py::early" in page(document(early))
