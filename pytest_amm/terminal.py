@@ -116,7 +116,14 @@ def bar(ratio: float, width: int) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The text, or its end: in a test id the end tells more than the path does."""
+    """The text, or its end: in a test id the end tells more than the path does. Parameters leave room for the name."""
+    if _columns(text) <= width:
+        return text
+    name, bracket, parameters = text.partition("[")
+    return _end(name + bracket + _end(parameters, width // 2), width)
+
+
+def _end(text: str, width: int) -> str:
     if _columns(text) <= width:
         return text
     kept = text[-max(1, width - 1) :]

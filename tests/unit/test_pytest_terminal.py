@@ -72,6 +72,10 @@ def test_the_end_of_a_long_id_is_kept() -> None:
     assert shorten("tests/unit/test_x.py::test_y", 10) == "…y::test_y"[-10:]
 
 
+def test_long_parameters_leave_room_for_the_name_of_the_function() -> None:
+    assert shorten("tests/test_x.py::test_y[" + "0123456789" * 9 + "]", 20) == "…::test_y[…23456789]"
+
+
 def test_wide_signs_count_as_the_two_columns_they_take() -> None:
     assert shorten("t.py::日本語", 12) == "t.py::日本語"
     assert shorten("t.py::日本語", 11) == "…py::日本語"
