@@ -23,7 +23,7 @@ from _pytest import runner as pytest_runner
 from amm_exporter.probes.procfs import out_of_the_way
 from amm_exporter.units import format_size
 from pytest_amm import limits
-from pytest_amm.board import DUMP_SIGNAL, RUNG_LIMIT, SIGNAL, STOPPED, Board, Stop
+from pytest_amm.board import DUMP_SIGNAL, GENERATION, RUNG_LIMIT, SIGNAL, STOPPED, Board, Stop
 from pytest_amm.evidence import Evidence, mappings, stacks
 from pytest_amm.failure import OverBudget
 from pytest_amm.meter import Meter
@@ -195,9 +195,12 @@ class Guard(Watch):
         return self._words[STOPPED] == (self._generation - 1) | 1
 
     def _settle(self, stop: Stop) -> None:
-        """Threads first, under the lowered limit; then the limit is what it was."""
+        """Threads first, watched as their test was: one may be in a C call that grows. Then the limit is restored."""
+        self._words[GENERATION] = self._generation - 1
         self._threads.wait(_ENDING_SECONDS)
-        if stop.rungs & RUNG_LIMIT:
+        self._words[GENERATION] = self._generation
+        rungs = stop.rungs | self._board.stop(self._slot).rungs
+        if rungs & RUNG_LIMIT:
             self._limits.restore()
         if self._previous is not None and signal.getsignal(SIGNAL) != self._on_signal:
             signal.signal(SIGNAL, self._on_signal)  # the test has set it anew, and could be ended by the limit only

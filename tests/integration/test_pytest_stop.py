@@ -103,6 +103,36 @@ def test_it():
     assert "MemoryError" not in result.stdout.str()
 
 
+def test_what_a_stopped_test_has_in_a_closure_is_given_back(pytester: pytest.Pytester) -> None:
+    code = """
+def test_it():
+    x = []
+    sorted(range(1000), key=lambda number: x.append(b'1' * (10 << 20)) or number)
+"""
+    tests = report(pytester, code)
+    kept = tests["test_it"]["kept_bytes"]
+    assert isinstance(kept, int)
+    assert kept < 8 << 20
+
+
+def test_a_giant_call_in_a_thread_is_killed_also_when_its_test_has_ended(pytester: pytest.Pytester) -> None:
+    code = """
+import ctypes, mmap
+
+def test_it():
+    pages = mmap.mmap(-1, 1200 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    first = ctypes.c_char.from_buffer(pages)
+    threading.Thread(target=lambda: ctypes.memset(ctypes.byref(first), 1, 1200 << 20)).start()
+    time.sleep(60)
+"""
+    report(pytester, code)
+    (test,) = wait_for_report(pytester.path / "report.json", count=1)
+    breach = test["breach"]
+    assert isinstance(breach, dict)
+    assert (test["outcome"], breach["phase"]) == ("killed", "call")
+    assert breach["peak_bytes"] < 400 << 20
+
+
 def test_the_failure_shows_what_the_test_was_doing_and_what_it_had(pytester: pytest.Pytester) -> None:
     code = """
 def fill():
