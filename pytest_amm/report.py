@@ -137,7 +137,8 @@ class Reporter:
         from pytest_amm.jsonfile import summary
 
         tests = [self._data(index) for index in range(len(self._packed))]
-        figures = summary(tests, self._settings.budget_bytes) | self._tree_peak()
+        figures = summary(tests, self._settings.budget_bytes)
+        figures |= self._tree_peak(figures["peak_bytes"])
         return {"session": {**self._session}, "summary": figures, "tests": tests, "timeline": self._points()}
 
     def _write(self, document: Mapping[str, Any]) -> None:
@@ -228,11 +229,12 @@ class Reporter:
         blamed = any(record.breach and record.breach.scope == "session" for record in map(unpack, self._packed))
         return 0 if blamed else tree_peak_bytes
 
-    def _tree_peak(self) -> dict[str, Any]:
-        """The most that the processes of the run had at one time, and who saw it."""
+    def _tree_peak(self, highest_bytes: int) -> dict[str, Any]:
+        """The most that the processes of the run had at one time, and who saw it; samples miss a spike that the mark of
+        a test has."""
         if self.board is None:
             return {"tree_peak_bytes": None, "tree_peak_source": None}
-        peak_bytes = self.board.header().tree_peak_bytes
+        peak_bytes = max(highest_bytes, self.board.header().tree_peak_bytes)
         return {"tree_peak_bytes": peak_bytes, "tree_peak_source": self.board.tree_peak_source}
 
     def _points(self) -> list[tuple[float, int]]:

@@ -70,3 +70,11 @@ def test_a_failure_tells_the_slack(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("    import pytest\n" + HEAP + more)
     _, result = measured(pytester, "--amm-on-breach=fail", "-k", "frees or more")
     result.stdout.re_match_lines([r"  slack    6\d[\d.]* MiB of free heap was resident already and could be used .*"])
+
+
+def test_the_tree_had_no_less_than_its_highest_test(pytester: pytest.Pytester) -> None:
+    """Samples come ten times a second far from a budget: they miss what the kernel's mark has."""
+    pytester.makepyfile(test_it="def test_spike(): bytearray(60 << 20)")
+    measured(pytester)
+    document = json.loads((pytester.path / "report.json").read_text())
+    assert document["summary"]["tree_peak_bytes"] >= document["summary"]["peak_bytes"] > 60 << 20
