@@ -118,11 +118,12 @@ def decide(
     if leaks and outlasted and total >= rules.fewest_accused:
         return "leak", max(leaks, key=_telling)
     most = 2 * sum(batch.calls for batch in batches[-JUDGED:]) >= total  # not so where batches had to get smaller
-    if most and all(_clean(rate, rules, batches, spent_ratio) for rate in found):
+    unsettled = [rate for rate in found if not _clean(rate, rules, batches, spent_ratio)]
+    if most and not unsettled:
         return "clean", max(found, key=lambda rate: rate.bytes_per_call)
     if outlasted and not worst.fading and _near(worst, rules):
         return AT_LIMIT, worst
-    return "undecided", worst
+    return "undecided", max(unsettled or found, key=lambda rate: rate.upper)  # what keeps it from being clean
 
 
 def _telling(rate: Rate) -> tuple[bool, float]:

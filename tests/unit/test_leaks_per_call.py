@@ -118,6 +118,19 @@ def test_batches_that_had_to_get_smaller_make_nothing_clean() -> None:
         assert decide(batches, RULES, 1.0)[0] != "clean"
 
 
+def test_what_is_undecided_is_shown_by_the_measure_that_keeps_it_from_being_clean() -> None:
+    """Churn of large blocks: Python's own loses a byte a call, for certain."""
+    swings = (900_000, -2_000_000, 1_500_000, -3_000_000, 9_000_000)
+    batches = [
+        Batch(calls=size, gained={"python": size, "native": swing}) for size, swing in zip(SIZES, swings, strict=True)
+    ]
+    decision, rate = decide(batches, RULES, spent_ratio=1.0)
+    assert decision == "undecided"
+    assert rate is not None
+    assert rate.measure in ("native", TOGETHER)
+    assert rate.upper > RULES.max_per_call_bytes
+
+
 def test_bounds_hold_the_rate_and_tighten_with_even_batches() -> None:
     even = [Batch(calls=100, gained={"native": 100 * 50}) for _ in range(4)]
     uneven = [Batch(calls=100, gained={"native": 100 * rate}) for rate in (20, 80, 30, 70)]
