@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from os import pwrite
 from typing import Any
 
 from amm_exporter.errors import AMMError
@@ -56,10 +57,10 @@ class JsonReport:
 
     def _write(self, text: bytes, *, at: int) -> int:
         try:
-            os.pwrite(self._fd, text + _ENDING, at)
+            pwrite(self._fd, text + _ENDING, at)
         except OSError:  # a test has closed it
             self._fd = self._open()
-            os.pwrite(self._fd, text + _ENDING, at)
+            pwrite(self._fd, text + _ENDING, at)
         return at + len(text)
 
 

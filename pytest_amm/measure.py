@@ -3,14 +3,15 @@
 The phases are wrapped from outside, so a fixture is charged to the phase that made it. What a test did is put on its
 reports as plain data; `report` collects it there, also from the workers of xdist.
 
-All that a test may come to is imported beforehand: while its outcome is told, `open` may be a mock of its own.
+All that a test may come to is imported beforehand: while its outcome is told, `open` may be a mock of its own. By name:
+a fixture of a wider scope may have replaced `time.perf_counter` around the whole test.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Generator
+from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,7 +82,7 @@ class Measurer:
         self._free_heap = FreeHeap()
         self._watch: Watch | None = None
         self._worker = worker
-        self._started = time.perf_counter() - (time.time() - session_started)
+        self._started = perf_counter() - (time() - session_started)
         self._sample_hook: Any = None
         self._junit = False
         self._cleaned = 0.0
@@ -180,7 +181,7 @@ class Measurer:
         nodeid = item.nodeid
         budget = self._budgets.of(nodeid)
         start_bytes = self._meter.start()
-        started = time.perf_counter()
+        started = perf_counter()
         slack_bytes = self._free_heap.read_bytes(start_bytes, started)
         self._current = measure = TestMeasure(nodeid, budget, start_bytes, slack_bytes, started)
         watch = self._watch
@@ -267,8 +268,8 @@ class Measurer:
 
     def _relieve(self, item: pytest.Item, level: int, host_words: str) -> None:
         """The machine is short of memory: clean up; from the second level on end the run in order."""
-        if time.monotonic() - self._cleaned > _CLEAN_UP_SECONDS:
-            self._cleaned = time.monotonic()
+        if monotonic() - self._cleaned > _CLEAN_UP_SECONDS:
+            self._cleaned = monotonic()
             give_back(item.config, None)
         if level >= 2 and not item.session.shouldstop:
             item.session.shouldstop = f"amm: emergency stop: {host_words}"
@@ -279,7 +280,7 @@ class Measurer:
             measure.nodeid,
             measure.outcome,
             measure.started - self._started,
-            time.perf_counter() - measure.started,
+            perf_counter() - measure.started,
             self._worker,
             path,
             (line or 0) + 1,

@@ -14,6 +14,9 @@ _BORROWED_PAGES = (1 << 20) // PAGE_BYTES
 """By how much a parent and the child that runs in its memory may differ: other threads go on between two readings. A
 forked child has no file pages at first, which are several megabytes in any Python."""
 
+_open = open
+"""The real one: a fixture may replace that of `builtins` around a whole test, whose limits are set meanwhile."""
+
 
 class Member:
     """One process of the tree."""
@@ -226,7 +229,7 @@ def anonymous_bytes(pid: int) -> int:
 
 def data_bytes(pid: int | str = "self") -> int:
     """What RLIMIT_DATA is held against: VmData (proc_pid_status(5))."""
-    with open(f"/proc/{pid}/status", "rb") as file:
+    with _open(f"/proc/{pid}/status", "rb") as file:
         return kib_line(file.read(), b"VmData:")
 
 

@@ -6,8 +6,8 @@ Nothing in the process is changed for it, and it costs a few microseconds a test
 from __future__ import annotations
 
 import json
-import os
 import sys
+from os import getpid
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -66,7 +66,7 @@ class Watch:
         self._generation = 0
         self._test_number = 0
         self._reaped_bytes = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 if sys.platform != "win32" else 0
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._say_owner, self._words = board.line(slot)
         # It goes on where another process of this slot ended: what is told of that one is not of ours.
         generation = self._words[GENERATION]
@@ -78,7 +78,7 @@ class Watch:
         It may be in a child that another plugin forked (pytest-forked), or after tests that were: what is told of it
         must be told of this process, and not taken for what was told of them.
         """
-        self._pid = os.getpid()
+        self._pid = getpid()
         generation = self._words[GENERATION]
         self._generation = generation = generation + (generation & 1)
         self._test_number += 1

@@ -86,6 +86,29 @@ def test_a_rerun_is_judged_anew(pytester: pytest.Pytester, monkeypatch: pytest.M
     assert ["over 16 MiB" in run["message"] for run in runs] == [True, False]
 
 
+REPLACED = """
+import pytest
+from unittest import mock
+
+@pytest.fixture(scope="module", autouse=True)
+def broken():
+    with mock.patch("{name}", side_effect=RuntimeError): yield
+
+def test_one(): pass
+def test_two(): pass
+"""
+
+
+@pytest.mark.parametrize("name", ["time.perf_counter", "time.monotonic", "os.pwrite", "builtins.open"])
+def test_what_a_wider_fixture_replaces_is_not_used_between_tests(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_amm.plugin")
+    pytester.makepyfile(REPLACED.replace("{name}", name))
+    result = pytester.runpytest_subprocess("--amm-test-budget=64MB", "--amm-hard", "--amm-json=r.json")
+    assert (result.ret, result.parseoutcomes()) == (0, {"passed": 2})
+
+
 RERUNS = """
 import pytest
 
