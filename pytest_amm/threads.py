@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import sys
@@ -54,13 +55,19 @@ class TestThreads:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
 
     def wait(self, seconds: float) -> None:
-        """Wait until they have ended, at most so long."""
-        pause_seconds = AGAIN_SECONDS / 10
-        for _ in range(round(seconds / pause_seconds)):  # by no clock: a test may have stopped it
-            if not (threads := self._own()):
+        """Wait until they have ended, at most so long.
+
+        By no clock, for a test may have stopped it; nor by `join`: up to Python 3.12 a thread whose join was
+        interrupted says that it has ended (gh-90882).
+        """
+        pause_seconds = AGAIN_SECONDS / 100
+        never = _thread.allocate_lock()
+        never.acquire()
+        for _ in range(round(seconds / pause_seconds)):
+            if not self._own() and not self._ending():
                 break
             self.interrupt()
-            threads[0].join(pause_seconds)
+            never.acquire(timeout=pause_seconds)
         self._interrupted.clear()
 
     def close(self) -> None:
@@ -83,6 +90,12 @@ class TestThreads:
         frames.pop(threading.get_ident())
         others = (thread for thread in threading.enumerate() if thread not in self._before)
         return [each for each in others if (frame := frames.get(each.ident or 0)) is not None and _may_grow(frame)]
+
+    def _ending(self) -> bool:
+        """Whether one of them is being ended: it is past its own code, and pytest is not to hear of it later."""
+        frames = sys._current_frames()
+        codes = (frames[each.ident].f_code for each in self._interrupted if each.ident in frames)
+        return any(code.co_filename == threading.__file__ and code.co_name.startswith("_bootstrap") for code in codes)
 
     def _on_exception(self, behind: Hook, arguments: threading.ExceptHookArgs) -> None:
         """pytest keeps what a thread raised, with all its variables, and warns: not for what ending it raised.

@@ -19,7 +19,7 @@ from pytest_amm.board import DUMP_SIGNAL, RUNG_CHILD, Board, Header, Stop
 from pytest_amm.evidence import Witness, from_text, to_text
 from pytest_amm.hostmemory import HostMemory
 from pytest_amm.limits import hold
-from pytest_amm.pace import IDLE_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, Pace, pause_seconds
+from pytest_amm.pace import IDLE_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, Pace
 from pytest_amm.proctree import Member, Tree, command_name, stat_fields, takes_signal
 from pytest_amm.pursuit import Pursuit, next_action
 from pytest_amm.runcgroup import RunCgroup
@@ -252,7 +252,7 @@ class Watchdog:
             headrooms.append(self._least_limit_bytes)
         least_bytes = min(headrooms, default=sys.maxsize)
         quick = any(slot.children or slot.untouched_bytes > least_bytes for slot in slots)
-        return pause_seconds(headrooms, armed=bool(armed), quick=quick, spent_seconds=spent_seconds)
+        return self._pace.pause_seconds(headrooms, armed=bool(armed), quick=quick, spent_seconds=spent_seconds)
 
 
 def _same(member: Member) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_amm.pace import FILL_BYTES_PER_SECOND, KILL_SECONDS, Pace, pause_seconds
+from pytest_amm.pace import FILL_BYTES_PER_SECOND, KILL_SECONDS, Pace
 
 MIB = 1 << 20
 
@@ -26,7 +26,25 @@ MIB = 1 << 20
 def test_it_looks_away_for_what_the_headroom_lasts(
     headrooms: list[int], armed: bool, quick: bool, spent: float, expected: float
 ) -> None:
-    assert pause_seconds(headrooms, armed=armed, quick=quick, spent_seconds=spent) == pytest.approx(expected)
+    pause_seconds = Pace(0.0).pause_seconds(headrooms, armed=armed, quick=quick, spent_seconds=spent)
+    assert pause_seconds == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("headroom", "spent", "expected"),
+    [
+        (8 * MIB, 0.0, 0.002),
+        (MIB // 2, 0.0, 0.00025),
+        (MIB // 2, 0.0003, 0.0003),
+        (0, 0.0, 0.0001),
+        (-1, 0.0, 0.001),
+    ],
+)
+def test_it_is_there_when_what_grows_now_has_filled_the_headroom(headroom: int, spent: float, expected: float) -> None:
+    pace = Pace(0.0)
+    pace.note(1.0, 2000 * MIB)
+    found = pace.pause_seconds([headroom], armed=True, quick=False, spent_seconds=spent)
+    assert found == pytest.approx(expected, rel=0.03)
 
 
 def test_what_comes_is_the_rate_over_the_gap_but_only_what_is_reserved() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -114,3 +117,31 @@ def test_whoever_has_taken_over_the_hook_is_told_all_after_the_run(monkeypatch: 
     arguments = threading.ExceptHookArgs((MemoryError, MemoryError(), None, None))
     threading.excepthook(arguments)
     assert told == [arguments]
+
+
+def test_a_thread_whose_join_was_interrupted_is_waited_for() -> None:
+    """Up to Python 3.12 such a thread says that it has ended (gh-90882)."""
+    ended: list[bool] = []
+
+    def runs() -> None:
+        time.sleep(0.3)
+        ended.append(True)
+
+    stopping = TestThreads(lambda: True)
+    stopping.begin()
+    thread = threading.Thread(target=runs)
+    thread.start()
+    previous = signal.signal(signal.SIGALRM, _raise)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            thread.join()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    stopping.wait(5)
+    stopping.close()
+    assert ended or thread.ident not in sys._current_frames()
+
+
+def _raise(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
