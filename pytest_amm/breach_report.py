@@ -27,7 +27,7 @@ _HELD_BYTES = 8 << 20
 def tell(
     report: pytest.TestReport,
     item: pytest.Item,
-    error: BaseException | None,
+    excinfo: pytest.ExceptionInfo[BaseException] | None,
     measure: TestMeasure,
     *,
     warns: bool,
@@ -39,6 +39,7 @@ def tell(
     Returns whether what the test still held was given back.
     """
     breach = measure.breach
+    error = excinfo.value if excinfo is not None else None
     if breach is not None and breach.phase == report.when:
         _tell_others(report, item, breach)
         at_line = _points_at_project(error, item)
@@ -51,7 +52,7 @@ def tell(
     stopped = isinstance(error, (failure.OverBudget, MemoryError))  # also in a subtest, before its test is judged
     gives_back = report.failed and (breach is not None or stopped or _holds_much(measure))
     if gives_back:
-        give_back(item.config, error)
+        give_back(item.config, excinfo)
     if report.outcome != "passed" and measure.outcome != "failed":
         measure.outcome = report.outcome
     return gives_back

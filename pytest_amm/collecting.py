@@ -49,7 +49,7 @@ class Collecting:
     def _tell(self, report: pytest.CollectReport, collector: pytest.Collector, stop: Stop) -> None:
         breach = breach_of(stop, phase=PHASE)
         call: pytest.CallInfo[object] | None = getattr(report, "call", None)  # left there by pytest for its debugger
-        error = call.excinfo.value if call is not None and call.excinfo is not None else None
+        excinfo = call.excinfo if call is not None else None
         text = failure.explain(
             breach,
             (),
@@ -59,9 +59,9 @@ class Collecting:
             evidence=self._guard.evidence(),
         )
         failure.fail(report, text)
-        if error is not None and not collector.config.getoption("usepdb", False):
-            _empty_modules(error)
-        give_back(collector.config, error)
+        if excinfo is not None and not collector.config.getoption("usepdb", False):
+            _empty_modules(excinfo.value)
+        give_back(collector.config, excinfo)
         if stop.scope == "emergency":
             collector.session.shouldstop = f"amm: emergency stop: {failure.headline(breach)}"
 

@@ -260,8 +260,8 @@ class Measurer:
         if report.when != "teardown":
             measure.told = report
         evidence = self._watch.evidence if self._watch is not None else list
-        warns = self._settings.on_breach == "warn"
-        if tell(report, item, error, measure, warns=warns, exact=self.exact, evidence=evidence) and measure.numbers:
+        how = {"warns": self._settings.on_breach == "warn", "exact": self.exact}
+        if tell(report, item, call.excinfo, measure, evidence=evidence, **how) and measure.numbers:
             end_bytes = self._meter.settle()
             if report.when == "teardown":  # what it kept is what is left now
                 measure.numbers = with_end(measure.numbers, end_bytes)

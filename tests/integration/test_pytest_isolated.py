@@ -35,6 +35,28 @@ def test_a_stop_is_told_of_its_own_test_only(pytester: pytest.Pytester) -> None:
     assert after["phases"][1]["children_bytes"] == 0
 
 
+@pytest.mark.parametrize("option", ["--amm-hard", "--amm-isolate"])
+def test_who_catches_each_refusal_and_goes_on_is_ended(pytester: pytest.Pytester, option: str) -> None:
+    """It never grows beyond its budget, so that nobody else would."""
+    pytester.makepyfile(
+        test_it="""
+        def test_goes_on():
+            kept = []
+            while True:
+                try:
+                    kept.append(b"1" * (20 << 20))
+                except MemoryError:
+                    pass
+
+        def test_after(): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("--amm-budget=200MB", option, "--amm-json=report.json", timeout=60)
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1}
+    first = json.loads((pytester.path / "report.json").read_text())["tests"][0]
+    assert first["breach"]["refused"]
+
+
 def test_an_absurd_allocation_is_its_tests_breach_without_hard_limits(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_it="""

@@ -103,13 +103,30 @@ def test_it():
     assert "MemoryError" not in result.stdout.str()
 
 
-def test_what_a_stopped_test_has_in_a_closure_is_given_back(pytester: pytest.Pytester) -> None:
-    code = """
-def test_it():
-    x = []
-    sorted(range(1000), key=lambda number: x.append(b'1' * (10 << 20)) or number)
-"""
-    tests = report(pytester, code)
+CLOSURES = {
+    "lambda": "sorted(range(1000), key=lambda number: x.append(grown()) or number)",
+    "nested function": """
+    def fill():
+        while True:
+            x.append(grown())
+    fill()
+""",
+    "cause": """
+    def fill():
+        try:
+            while True:
+                x.append(grown())
+        except BaseException as error:
+            raise ValueError("in other words") from error
+    fill()
+""",
+}
+
+
+@pytest.mark.parametrize("filling", CLOSURES.values(), ids=CLOSURES)
+def test_what_a_stopped_test_has_in_a_closure_is_given_back(pytester: pytest.Pytester, filling: str) -> None:
+    """Also where others keep the error: pytest-rerunfailures does, where it is installed."""
+    tests = report(pytester, f"def grown(): return b'1' * (10 << 20)\n\ndef test_it():\n    x = []\n    {filling}\n")
     kept = tests["test_it"]["kept_bytes"]
     assert isinstance(kept, int)
     assert kept < 8 << 20
