@@ -120,6 +120,12 @@ def _check_together(settings: Settings, asked_for: Mapping[str, tuple[str, objec
     if settings.fail_growth_ratio is not None and not settings.compare_paths:
         source = asked_for["amm_fail_growth"][0]
         raise pytest.UsageError(f"{source}: needs a report to compare with: add --amm-compare BASE.json")
+    written: dict[str, str] = {}
+    files = {"amm_json": settings.json_path, "amm_html": settings.html_path, "amm_export": settings.export}
+    for name, path in files.items():
+        if path and written.setdefault(path, name) != name:
+            other = asked_for[written[path]][0]
+            raise pytest.UsageError(f"{asked_for[name][0]}: {other} writes {path} too; give each a file of its own")
     emergency, warn = settings.emergency_ratio, settings.emergency_warn_ratio
     if emergency is not None and warn is not None and warn > emergency:
         source = asked_for["amm_emergency_warn"][0]

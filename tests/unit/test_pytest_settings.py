@@ -130,6 +130,13 @@ def test_growth_needs_a_report_to_compare_with() -> None:
     assert str(caught.value) == "AMM_FAIL_GROWTH: needs a report to compare with: add --amm-compare BASE.json"
 
 
+def test_two_reports_do_not_go_to_one_file() -> None:
+    with pytest.raises(pytest.UsageError) as caught:
+        read({"amm_json": ("--amm-json", "out/it"), "amm_html": ("AMM_HTML", "out/../out/it")})
+    path = os.path.abspath("out/it")
+    assert str(caught.value) == f"AMM_HTML: --amm-json writes {path} too; give each a file of its own"
+
+
 def test_the_warning_comes_before_the_stop() -> None:
     with pytest.raises(pytest.UsageError) as caught:
         read({"amm_emergency": ("flag", "70%"), "amm_emergency_warn": ("ini", "75%")})
