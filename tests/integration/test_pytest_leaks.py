@@ -111,7 +111,7 @@ def test_a_leak_found_by_few_calls_says_what_to_type_where_a_cache_fills(pyteste
         def test_quick(): kept.append(bytearray(5_000))
         """
     )
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_subprocess("-rN")  # under CI the summary repeats it
     assert result.parseoutcomes() == {"failed": 2}
     told = "  next     if only a cache fills, in so few calls: @pytest.mark.amm_leak(warmup=1400)"
     assert result.outlines.count(told) == 1

@@ -134,12 +134,12 @@ def test_a_broken_hook_costs_nobody_the_reports(pytester: pytest.Pytester, body:
 def test_junit_properties_comparison_page_and_annotations(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = pytester.makepyfile(test_it="def test_it(): bytearray(10 << 20)")
+    path = pytester.makepyfile(test_it="def test_it(): bytearray(10 << 20)\ndef test_over(): pass")
     pytester.runpytest_subprocess("--amm-json=base.json", "--junitxml=j.xml")
     assert 'name="amm_growth_bytes"' in (pytester.path / "j.xml").read_text()
     assert pytester.runpytest_subprocess("--amm-compare=base.json", "--amm-fail-growth=10%").ret == 0
 
-    path.write_text("def test_it(): bytearray(60 << 20)")
+    path.write_text("def test_it(): bytearray(40 << 20)\ndef test_over(): bytearray(60 << 20)")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     result = pytester.runpytest_subprocess(
         "--amm-compare=base.json", "--amm-fail-growth=10%", "--amm-html=r.html", "--amm-test-budget=50MB"
@@ -150,7 +150,8 @@ def test_junit_properties_comparison_page_and_annotations(
             "*= memory compared with base.json =*",
             "* MiB * MiB * MiB * KiB  test_it.py::test_it (more than 10%)",
             "this fails the run: 1 test grew by more than 10% and more than the noise",
-            "::error file=test_it.py,line=1,title=Memory budget::test_it.py::test_it: grew *",
+            "not compared: 1 that did not pass in both",
+            "::error file=test_it.py,line=2,title=Memory budget::test_it.py::test_over: grew *",
             "::error file=test_it.py,line=1,title=Memory growth::test_it.py::test_it: grows by * MiB, it was * MiB",
         ]
     )
