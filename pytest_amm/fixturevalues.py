@@ -7,7 +7,7 @@ import pytest
 from amm_exporter.units import MIB
 
 TELLS_BYTES = MIB
-"""A test that grew by less has no fixtures whose values matter."""
+"""What seems kept is worth a second reading from here on: it takes 0.1 ms where a test has swept the caches."""
 
 
 def let_go(item: pytest.Item, plugin: object) -> bool:

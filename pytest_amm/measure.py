@@ -22,7 +22,7 @@ from pytest_amm.budget import Budgets, TestBudget
 from pytest_amm.fixturevalues import TELLS_BYTES, let_go
 from pytest_amm.giveback import give_back
 from pytest_amm.meter import Meter
-from pytest_amm.records import Phase, junit_properties, pack, phases_of, unpack, with_end
+from pytest_amm.records import END, Phase, junit_properties, pack, phases_of, unpack, with_end
 from pytest_amm.refusals import refused
 from pytest_amm.settings import Settings
 from pytest_amm.slack import FreeHeap
@@ -163,7 +163,7 @@ class Measurer:
             self.benchmarks.note(item, measure.phases[-1])
         if report.when == "teardown":
             self._current = None
-            if measure.peak_bytes - measure.start_bytes > TELLS_BYTES and report.passed and let_go(item, self):
+            if report.passed and measure.numbers[END] - measure.start_bytes > TELLS_BYTES and let_go(item, self):
                 measure.numbers = with_end(measure.numbers, self._meter.settle())
             setattr(report, RECORD_ATTRIBUTE, self._pack(item, measure))
             if measure.told is not None:

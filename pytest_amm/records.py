@@ -215,10 +215,13 @@ def phases_of(numbers: Sequence[Any]) -> list[Phase]:
     return [Phase(*numbers[at : at + width]) for at in range(0, len(numbers), width)]
 
 
+END = Phase._fields.index("end_bytes") - len(Phase._fields)
+"""Where the numbers of phases have what the last one ended with."""
+
+
 def with_end(numbers: tuple[Any, ...], end_bytes: int) -> tuple[Any, ...]:
     """The numbers of phases of which the last ended with so much: more was given back after it."""
-    at = Phase._fields.index("end_bytes") - len(Phase._fields)
-    return (*numbers[:at], end_bytes, *numbers[at + 1 :])
+    return (*numbers[:END], end_bytes, *numbers[END + 1 :])
 
 
 def _breach(carried: Sequence[Any] | None) -> Breach | None:
