@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import TypeAlias
-
-Hook: TypeAlias = Callable[[threading.ExceptHookArgs], object]
+from typing import Any
 
 AGAIN_SECONDS = 0.5
 """A thread that swallowed the exception gets it again after this; sooner would hit its own clean-up."""
@@ -38,15 +36,18 @@ class TestThreads:
         """Whether the phase is being stopped, or just was."""
         self._before: frozenset[threading.Thread] = frozenset()
         self._interrupted: dict[threading.Thread, float] = {}
+        self._hook: partial[Any] | None = None
 
     def begin(self) -> None:
-        self._listen()
+        if threading.excepthook is not self._hook:
+            self._listen()
         alone = threading.active_count() == 1  # as nearly always; three times as quick to know
         self._before = _MAIN if alone else frozenset(threading.enumerate())
 
     def interrupt(self) -> None:
         """Raise SystemExit in each of them: it ends a thread without a word."""
-        self._listen()
+        if threading.excepthook is not self._hook:
+            self._listen()
         now = time.monotonic()
         for thread in self._own():
             if now - self._interrupted.get(thread, -AGAIN_SECONDS) < AGAIN_SECONDS:
@@ -72,18 +73,16 @@ class TestThreads:
 
     def close(self) -> None:
         self._stopped = lambda: False  # who has taken over the hook may still call it
-        if (behind := self._behind()) is not None:
-            threading.excepthook = behind
+        if self._hook is not None and threading.excepthook is self._hook:
+            (threading.excepthook,) = self._hook.args
 
     def _listen(self) -> None:
         """Before whoever has the hook now: a test may have set it anew, and pytest before 8.4 does in each phase."""
-        if self._behind() is None:
-            threading.excepthook = partial(self._on_exception, threading.excepthook)
-
-    def _behind(self) -> Hook | None:
-        """The hook that ours has taken the place of, while ours is the first."""
         hook = threading.excepthook
-        return hook.args[0] if isinstance(hook, partial) and hook.func == self._on_exception else None
+        if isinstance(hook, partial) and hook.func == self._on_exception:  # an earlier one of ours, put back
+            self._hook = hook
+        else:
+            threading.excepthook = self._hook = partial(self._on_exception, hook)
 
     def _own(self) -> list[threading.Thread]:
         frames = sys._current_frames()
@@ -97,7 +96,9 @@ class TestThreads:
         codes = (frames[each.ident].f_code for each in self._interrupted if each.ident in frames)
         return any(code.co_filename == threading.__file__ and code.co_name.startswith("_bootstrap") for code in codes)
 
-    def _on_exception(self, behind: Hook, arguments: threading.ExceptHookArgs) -> None:
+    def _on_exception(
+        self, behind: Callable[[threading.ExceptHookArgs], object], arguments: threading.ExceptHookArgs
+    ) -> None:
         """pytest keeps what a thread raised, with all its variables, and warns: not for what ending it raised.
 
         That may be a MemoryError before anything is interrupted: the watchdog has lowered the limit by then.

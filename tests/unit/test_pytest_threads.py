@@ -119,6 +119,19 @@ def test_whoever_has_taken_over_the_hook_is_told_all_after_the_run(monkeypatch: 
     assert told == [arguments]
 
 
+def test_a_hook_that_tests_set_and_put_back_is_wrapped_once() -> None:
+    original = threading.excepthook
+    stopping = TestThreads(lambda: True)
+    for _ in range(3):
+        stopping.begin()
+        ours, threading.excepthook = threading.excepthook, print
+        stopping.begin()
+        threading.excepthook = ours
+    stopping.begin()
+    stopping.close()
+    assert threading.excepthook is original
+
+
 def test_a_thread_whose_join_was_interrupted_is_waited_for() -> None:
     """Up to Python 3.12 such a thread says that it has ended (gh-90882)."""
     ended: list[bool] = []
