@@ -125,7 +125,7 @@ class Measurer:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         __tracebackhide__ = True
-        self._meter.go_on()
+        self._meter.go_on_at_once()  # nothing but reports of the setup lies between
         if self._watch is not None:
             self._watch.arm()
         try:

@@ -46,6 +46,7 @@ class Meter:
         self.session_peak_bytes = session_peak_bytes or mark.read()[0]
         self._start_bytes = self._end_bytes = 0
         self._folded_bytes = 0
+        self._risen = True
 
     def claim(self) -> None:
         """Take the mark over, until `close`: the meter that has it now is told of each reset.
@@ -70,6 +71,14 @@ class Meter:
         self._mark.reset()
         self._start_bytes = self._end_bytes
 
+    def go_on_at_once(self) -> None:
+        """As `go_on`, right after the last stretch: a mark that was no higher than what is resident needs no reset."""
+        if self._risen or self._outer is not None:
+            self.go_on()
+            return
+        self._folded_bytes = 0
+        self._start_bytes = self._end_bytes
+
     def settle(self) -> int:
         """Much was given back after the last stretch: the next one begins with what is resident now. Returns that."""
         self._end_bytes = self.rss_bytes()
@@ -84,6 +93,7 @@ class Meter:
         start_bytes = self._start_bytes
         peak_bytes, end_bytes = self._mark.read()
         self._end_bytes = end_bytes
+        self._risen = peak_bytes > end_bytes
         peak_bytes = max(peak_bytes, start_bytes, end_bytes, self._folded_bytes)
         if peak_bytes > self.session_peak_bytes:
             self.session_peak_bytes = peak_bytes

@@ -41,6 +41,37 @@ def test_a_stretch_forgets_the_one_before(meter: Meter) -> None:
     assert meter.session_peak_bytes - span.peak_bytes > 60 * MB
 
 
+class CountedMark:
+    """Tells what it is given, and how often it was reset."""
+
+    def __init__(self) -> None:
+        self.values = (10 * MB, 10 * MB)
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def read(self) -> tuple[int, int]:
+        return self.values
+
+    def rss_bytes(self) -> int:
+        return self.values[1]
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("peak_bytes", "resets"), [(20 * MB, 0), (20 * MB + 1, 1)])
+def test_a_mark_is_reset_again_only_if_it_lies_above_what_is_resident(peak_bytes: int, resets: int) -> None:
+    mark = CountedMark()
+    meter = Meter(mark=mark)
+    meter.start()
+    mark.resets, mark.values = 0, (peak_bytes, 20 * MB)
+    meter.look()
+    meter.go_on_at_once()
+    assert mark.resets == resets
+    assert meter.look()[0] == 20 * MB
+
+
 def test_a_mark_below_what_was_inherited_at_exec_is_told_too() -> None:
     """A child of a big process begins with its parent's ru_maxrss, which getrusage tells it for ever."""
     code = (
