@@ -144,7 +144,7 @@ def _facts(document: Mapping[str, Any]) -> str:
     session, summary = document["session"], document["summary"]
     words = [f"highest test {format_size(summary['peak_bytes'])}"]
     together = max(summary["peak_bytes"], summary.get("tree_peak_bytes") or 0)  # workers of xdist have one budget
-    if together > summary["peak_bytes"]:
+    if format_size(together) != format_size(summary["peak_bytes"]):
         words.append(f"all processes {format_size(together)}")
     if budget := summary["budget_bytes"]:
         words.append(f"{format_ratio(together / budget)} of the budget of {format_size(budget)}")
